@@ -1,0 +1,108 @@
+"""What flows between the rooms: `Representations` into a score, `Scores` out of it. Frozen, checked, plain arrays."""
+
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+
+from dubio.arrays import Bool, Float32, Float64, Int64, as_labels, as_matrix, as_vector
+from dubio.errors import DubioError
+
+
+@dataclass(frozen=True)
+class Representations:
+    """What one forward pass of an adapted model leaves behind, for N rows.
+
+    features: `[N, d]` float32, the input of the classification head.
+    logits: `[N, C]` float32, the head's output.
+    labels: `[N]` int64 class indices, or None where nobody knows them.
+    """
+
+    features: Float32
+    logits: Float32
+    labels: Int64 | None = None
+
+    @classmethod
+    def of(cls, features: Any, logits: Any, labels: Any = None) -> Self:
+        """Checks arrays or tensors and wraps them.
+
+        Raises DubioError on NaN or infinity (naming the row), shapes that do not match, labels outside the classes.
+        """
+        z, out = as_matrix(features, "features"), as_matrix(logits, "logits")
+        if len(z) != len(out):
+            raise DubioError(f"features have {len(z)} rows and logits {len(out)}; they must describe the same rows")
+        if out.shape[1] < 2:
+            raise DubioError("logits: expected at least two classes (one column each)")
+        y = None if labels is None else as_labels(labels, "labels", len(z), out.shape[1])
+        return cls(z, out, y)
+
+    def __len__(self) -> int:
+        return len(self.logits)
+
+    @property
+    def classes(self) -> int:
+        """Number of classes C."""
+        return self.logits.shape[1]
+
+    @property
+    def predictions(self) -> Int64:
+        """`[N]` predicted classes, the argmax of the logits (the first, under a tie)."""
+        return np.argmax(self.logits, axis=1).astype(np.int64)
+
+    @property
+    def known_labels(self) -> Int64:
+        """`[N]` labels; raises DubioError where there are none."""
+        if self.labels is None:
+            raise DubioError("these rows carry no labels, and this step needs them; name the label column")
+        return self.labels
+
+    @property
+    def errors(self) -> Bool:
+        """`[N]` True where the prediction differs from the label; raises DubioError without labels."""
+        return self.predictions != self.known_labels
+
+    def take(self, rows: Any) -> "Representations":
+        """The chosen rows (a slice, indices, or a mask), copied out of any memory map."""
+        labels = None if self.labels is None else self.labels[rows]
+        return Representations(np.asarray(self.features[rows]), np.asarray(self.logits[rows]), labels)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """One method's verdict on N rows: higher uncertainty = more likely wrong.
+
+    uncertainty: `[N]` float64 in the method's own units, comparable only within the method.
+    error_probability: `[N]` float64 in [0, 1], calibrated, or None before a recalibration was fitted.
+    """
+
+    method: str
+    uncertainty: Float64
+    error_probability: Float64 | None = None
+
+    @classmethod
+    def of(cls, method: str, uncertainty: Any, error_probability: Any = None) -> Self:
+        """Checks and wraps; raises DubioError on NaN or infinity (naming the row) or probabilities outside [0, 1]."""
+        u = as_vector(uncertainty, f"uncertainty of {method}")
+        if error_probability is None:
+            return cls(method, u)
+        p = as_vector(error_probability, f"error probability of {method}", len(u))
+        if len(p) and (p.min() < 0 or p.max() > 1):
+            raise DubioError(f"error probability of {method}: outside [0, 1]")
+        return cls(method, u, p)
+
+    def __len__(self) -> int:
+        return len(self.uncertainty)
+
+
+def concatenate(parts: list[Representations]) -> Representations:
+    """Rows of several tables one after another; labels survive only if every part has them."""
+    if not parts:
+        raise DubioError("nothing to concatenate: no table of representations was given")
+    if len({(p.features.shape[1], p.classes) for p in parts}) > 1:
+        raise DubioError("tables of representations differ in width or classes; they come from different models")
+    labels = [p.labels for p in parts if p.labels is not None]
+    return Representations(
+        np.concatenate([p.features for p in parts]),
+        np.concatenate([p.logits for p in parts]),
+        np.concatenate(labels) if len(labels) == len(parts) else None,
+    )

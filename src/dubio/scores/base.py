@@ -1,0 +1,162 @@
+"""What every post-hoc score is: a validated config, `fit`, `score`, and a state of plain arrays.
+
+A method subclasses `Score`, names its learned arrays in `learned`, and writes `_fit` and `_score`; checks, chunked
+scoring, saving and the refusal of non-finite numbers are done here, once.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from dubio.arrays import Float64, check_finite
+from dubio.containers import Representations
+from dubio.errors import DubioError, NotFittedError
+
+CHUNK = 16384  # rows scored at a time: bounds memory whatever the table's length
+FOLDS = 5
+
+
+class MethodConfig(BaseModel):
+    """Options of one method: frozen, unknown names refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+@dataclass(frozen=True)
+class State:
+    """Everything a fitted method needs to score again: arrays (safetensors) and facts (JSON)."""
+
+    arrays: Mapping[str, NDArray[Any]]
+    facts: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+
+class Score(ABC):
+    """One uncertainty score over one forward pass: higher = more likely wrong.
+
+    Learned attributes end in `_`. `head` is the model's classification head (a torch module, features -> logits);
+    only methods that retrain it look at it.
+    """
+
+    Config: ClassVar[type[MethodConfig]] = MethodConfig
+    learned: ClassVar[tuple[str, ...]] = ()
+    # True where fitting reads calibration labels: such a method's scores of those very rows flatter it.
+    uses_calibration: ClassVar[bool] = False
+
+    def __init__(self, config: MethodConfig | None = None, *, head: Any = None) -> None:
+        self.config: Any = config if config is not None else self.Config()
+        if not isinstance(self.config, self.Config):
+            raise DubioError(f"{type(self).__name__} takes {self.Config.__qualname__}, not {type(config).__name__}")
+        self.head = head
+        self.facts_: dict[str, Any] = {}
+        self._fitted = False
+
+    @classmethod
+    def with_options(cls, options: Mapping[str, Any], *, head: Any = None) -> Self:
+        """Builds from plain options; raises DubioError naming the first option that is wrong."""
+        try:
+            config = cls.Config.model_validate(dict(options))
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(str(part) for part in first["loc"])
+            raise DubioError(f"{cls.__name__}: option {place}: {first['msg']}") from error
+        return cls(config, head=head)
+
+    def fit(self, train: Representations | None, calibration: Representations | None = None) -> Self:
+        """Learns from the adapter's own training rows and from held-out rows, whichever the method needs.
+
+        Raises DubioError where a needed table or its labels are missing. Returns self.
+        """
+        for name, table in (("train", train), ("calibration", calibration)):
+            if table is not None:
+                if len(table) == 0:
+                    raise DubioError(f"{name} has no rows; give at least a few hundred")
+                check_finite(table.features, f"{name} features")
+                check_finite(table.logits, f"{name} logits")
+        self.facts_ = {}
+        self._fit(train, calibration)
+        self._fitted = True
+        return self
+
+    def score(self, rows: Representations) -> Float64:
+        """Uncertainty `[N]` of each row, float64; raises DubioError on NaN or infinity going in or coming out."""
+        self.check_fitted()
+        out = np.empty(len(rows), dtype=np.float64)
+        for start in range(0, len(rows), CHUNK):
+            part = rows.take(slice(start, start + CHUNK))
+            check_finite(part.features, f"features from row {start}")
+            check_finite(part.logits, f"logits from row {start}")
+            out[start : start + CHUNK] = self._score(part)
+        check_finite(out, f"uncertainty of {type(self).__name__}")
+        return out
+
+    def out_of_fold(self, train: Representations | None, calibration: Representations) -> Float64:
+        """Honest uncertainty `[N]` of the calibration rows: from K refits, each blind to the rows it scores.
+
+        Methods that never read calibration labels simply score them.
+        """
+        if not self.uses_calibration:
+            return self.score(calibration)
+        out = np.empty(len(calibration), dtype=np.float64)
+        folds = fold_of(calibration)
+        for fold in range(FOLDS):
+            refit = type(self)(self.config, head=self.head)
+            refit.fit(train, calibration.take(folds != fold))
+            out[folds == fold] = refit.score(calibration.take(folds == fold))
+        return out
+
+    def state(self) -> State:
+        """What `restore` needs, as arrays and JSON facts."""
+        self.check_fitted()
+        return State({name: np.ascontiguousarray(getattr(self, name)) for name in self.learned}, dict(self.facts_))
+
+    def restore(self, state: State) -> Self:
+        """Becomes the fitted method that `state` came from; raises DubioError if an array is missing."""
+        for name in self.learned:
+            if name not in state.arrays:
+                raise DubioError(f"{type(self).__name__}: the stored state lacks {name!r}; fit again")
+            setattr(self, name, np.asarray(state.arrays[name]))
+        self.facts_ = dict(state.facts)
+        self._fitted = True
+        return self
+
+    def check_fitted(self) -> None:
+        """Raises NotFittedError before `fit` or `restore`."""
+        if not self._fitted:
+            raise NotFittedError(f"{type(self).__name__} is not fitted; call fit(train, calibration) first")
+
+    @abstractmethod
+    def _fit(self, train: Representations | None, calibration: Representations | None) -> None: ...
+
+    @abstractmethod
+    def _score(self, rows: Representations) -> Float64: ...
+
+
+def needed(table: Representations | None, name: str, method: Score) -> Representations:
+    """The table, or a DubioError that says which split the method lacks."""
+    if table is None:
+        raise DubioError(f"{type(method).__name__} needs the {name} split; give it, or leave this method out")
+    return table
+
+
+def fold_of(table: Representations, folds: int = FOLDS, seed: int = 0) -> NDArray[np.int64]:
+    """`[N]` fold numbers, stratified over right and wrong rows so that every fold can be judged.
+
+    Raises DubioError where there are fewer errors, or fewer right rows, than folds.
+    """
+    errors = table.errors
+    if min(errors.sum(), (~errors).sum()) < folds:
+        raise DubioError(
+            f"{int(errors.sum())} wrong and {int((~errors).sum())} right rows are too few for {folds} folds; "
+            "give more calibration rows"
+        )
+    generator = np.random.default_rng(seed)
+    out = np.empty(len(table), dtype=np.int64)
+    for group in (errors, ~errors):
+        rows = generator.permutation(np.flatnonzero(group))
+        out[rows] = np.arange(len(rows)) % folds
+    return out
