@@ -57,3 +57,25 @@ register("margin", "Margin", "margin:Margin", ("logits", _FREE, "Scheffer et al.
 register("energy", "Energy", "energy:Energy", ("logits", _FREE, "Liu et al. 2020"))
 register("temperature", "Temperature-scaled response", "temperature:TemperatureScaledResponse",
          ("calibration", "one scalar search", "Guo et al. 2017"))  # fmt: skip
+
+_HEAD, _ERRORS = "144 heads as one stack: seconds to a minute", "calibration errors"
+_ADUE, _OURS = "AdUE, arXiv 2505.15443", "dubio"
+for _suffix, _fit, _note in (("", "train", "train errors"), ("_calibration", "calibration", _ERRORS),
+                             ("_cross_fitted", "both", "train and calibration errors")):  # fmt: skip
+    register(f"adue{_suffix}", f"AdUE on {_note}, guarded", "adue:AdUE",
+             (f"head, {_note}", _HEAD, _ADUE), fit=_fit, guard=True)  # fmt: skip
+register("adue_unguarded", "AdUE on train errors", "adue:AdUE", ("head, train errors", _HEAD, _ADUE), fit="train")
+register("adue_balanced", "AdUE on train errors, balanced", "adue:AdUE",
+         ("head, train errors", _HEAD, _ADUE), fit="train", balance="resample")  # fmt: skip
+for _suffix, _fit, _note in (("", "calibration", _ERRORS), ("_both", "both", "train and calibration errors")):
+    register(f"probe{_suffix}", f"Anchored probe on {_note}", "anchored_probe:AnchoredProbe",
+             (f"features, {_note}", "a ridge path by Newton: seconds", _OURS), fit=_fit)  # fmt: skip
+register("probe_classwise", "Anchored probe, class-conditional", "anchored_probe:AnchoredProbe",
+         ("features, train and calibration errors", "a ridge path by Newton: tens of seconds", _OURS),
+         fit="both", class_directions=True)  # fmt: skip
+register("probe_guarded", "Anchored probe on both, guarded", "anchored_probe:AnchoredProbe",
+         ("features, train and calibration errors", "a ridge path by Newton: seconds", _OURS),
+         fit="both", guard=True)  # fmt: skip
+for _fit in ("train", "calibration", "both"):
+    register(f"refitted_{_fit}", f"Refitted head on {_fit} (control)", "refitted_head:RefittedHead",
+             ("features, labels", "a logistic regression", "control, DESIGN 9"), fit=_fit)  # fmt: skip

@@ -1,0 +1,46 @@
+# make demo | test | test-slow | lint | types | bench | docs      (each creates .venv on first use)
+PYTHON ?= python3
+BIN := .venv/bin
+export TOKENIZERS_PARALLELISM := false
+export HF_HUB_OFFLINE ?= 1
+
+.PHONY: demo test test-slow lint types bench docs clean
+
+.venv/runtime.done: requirements/runtime.txt requirements/demo.txt pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check torch==2.13.0
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements/runtime.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -r requirements/demo.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
+	touch $@
+
+.venv/dev.done: .venv/runtime.done requirements/dev.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements/dev.txt
+	touch $@
+
+demo: .venv/runtime.done
+	$(BIN)/dubio demo --out runs/demo
+
+test: .venv/dev.done
+	$(BIN)/pytest --cov --cov-report=term --cov-fail-under=90
+
+test-slow: .venv/dev.done
+	$(BIN)/pytest -m slow
+
+lint: .venv/dev.done
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: .venv/dev.done
+	$(BIN)/pyright
+
+bench: .venv/runtime.done
+	$(BIN)/python benchmarks/adue_grid.py
+	$(BIN)/python benchmarks/overhead.py
+	$(BIN)/python benchmarks/extract.py
+
+docs: .venv/runtime.done
+	$(BIN)/python -m dubio.docs_build
+
+clean:
+	rm -rf .venv runs build dist

@@ -1,0 +1,191 @@
+"""Training a LoRA classifier with transformers' Trainer, on the AdUE paper's settings unless told otherwise.
+
+In: a base model, training and validation tables. Out: a plain PEFT adapter folder (safetensors), the tokenizer, and
+`dubio_training.json` with label names, settings, the hashes of what it was trained on and each epoch's validation
+accuracy. The best checkpoint by validation accuracy is kept; a killed run resumes from its last epoch.
+
+Source: METHODS 1b (arXiv 2505.15443): rank 8, alpha 16, dropout 0.05 on query, key and value; AdamW, lr 5e-4, weight
+decay 0.1, batch 64, gradients clipped at 1, linear decay after 10 % warm-up.
+"""
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from peft import LoraConfig, TaskType, get_peft_model
+from transformers import DataCollatorWithPadding, Trainer, TrainingArguments, set_seed
+
+from dubio.arrays import Int64
+from dubio.errors import DubioError
+from dubio.files import sha256_json, write_json
+from dubio.models.loading import load_base
+
+RECORD = "dubio_training.json"
+# The projections that LoRA adapts, family by family: query, key, value (one fused module in GPT-2 and ModernBERT).
+_TARGETS = (
+    ("query", "key", "value"),
+    ("q_proj", "k_proj", "v_proj"),
+    ("query_proj", "key_proj", "value_proj"),
+    ("q_lin", "k_lin", "v_lin"),
+    ("Wqkv",),
+    ("c_attn",),
+)
+# Parts that a base without a classifier lacks, by their names in the nine families.
+_FRESH = ("classifier", "score", "pre_classifier", "head", "pooler")
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """Settings of one run. epochs: the limit; the best epoch by validation accuracy is what is saved."""
+
+    rank: int = 8
+    alpha: float = 16.0
+    dropout: float = 0.05
+    learning_rate: float = 5e-4
+    weight_decay: float = 0.1
+    epochs: int = 10
+    batch_size: int = 64
+    max_length: int = 512
+    seed: int = 0
+    device: str = "cpu"
+    show: bool = True
+
+
+@dataclass(frozen=True)
+class LabelledTexts:
+    """Texts (or pairs) with class indices `[N]`, and the hash of their content."""
+
+    texts: Sequence[str]
+    pairs: Sequence[str] | None
+    labels: Int64
+    sha256: str
+
+
+def train_adapter(
+    base: str, labels: Sequence[str], train: LabelledTexts, validation: LabelledTexts, out: Path,
+    plan: TrainingPlan | None = None,
+) -> Mapping[str, Any]:  # fmt: skip
+    """Trains and saves an adapter for classes `labels` under `out`; returns the training record.
+
+    Raises DubioError where `out` already holds a finished adapter, or where `train` has rows of one class only.
+    """
+    plan = plan or TrainingPlan()
+    if (out / "adapter_config.json").exists():
+        raise DubioError(f"{out} already holds an adapter; choose another folder or delete it")
+    if len(np.unique(train.labels)) < 2:
+        raise DubioError("the training rows are all of one class; give rows of at least two")
+    set_seed(plan.seed)
+    model, tokenizer, missing = load_base(base, list(labels), plan.device)
+    config = LoraConfig(
+        task_type=TaskType.SEQ_CLS, r=plan.rank, lora_alpha=plan.alpha, lora_dropout=plan.dropout,
+        target_modules=lora_targets(model), modules_to_save=fresh_modules(missing) or None,
+    )  # fmt: skip
+    peft_model = get_peft_model(model, config)
+    key = sha256_json({**asdict(plan), "device": "", "show": 0, "base": base, "train": train.sha256,
+                       "validation": validation.sha256, "labels": list(labels)})  # fmt: skip
+    work = out / f".training-{key[:12]}"
+    trainer = Trainer(
+        model=peft_model,
+        args=_arguments(work, plan),
+        train_dataset=_Rows(tokenizer, train, plan.max_length),  # pyright: ignore[reportArgumentType]
+        eval_dataset=_Rows(tokenizer, validation, plan.max_length),  # pyright: ignore[reportArgumentType]
+        data_collator=DataCollatorWithPadding(tokenizer),
+        compute_metrics=lambda p: {"accuracy": float((np.argmax(p.predictions, axis=1) == p.label_ids).mean())},
+    )
+    trainer.train(resume_from_checkpoint=_last_checkpoint(work))
+    history = [entry for entry in trainer.state.log_history if "eval_accuracy" in entry]
+    record = {
+        "base": base,
+        "labels": list(labels),
+        "max_length": plan.max_length,
+        "plan": asdict(plan),
+        "train": {"rows": len(train.texts), "sha256": train.sha256},
+        "validation": {"rows": len(validation.texts), "sha256": validation.sha256},
+        "validation_accuracy": [entry["eval_accuracy"] for entry in history],
+        "best_epoch": 1 + int(np.argmax([entry["eval_accuracy"] for entry in history])),
+    }
+    _publish(peft_model, tokenizer, record, out, work)
+    return record
+
+
+def lora_targets(model: torch.nn.Module) -> list[str]:
+    """Names of the query, key and value projections of a known architecture; raises DubioError for an unknown one."""
+    names = {name.rsplit(".", 1)[-1] for name, _ in model.named_modules()}
+    for group in _TARGETS:
+        if names.issuperset(group):
+            return list(group)
+    raise DubioError(f"no query, key and value projections known in {type(model).__name__}; train it with peft itself")
+
+
+def fresh_modules(missing: Sequence[str]) -> list[str]:
+    """Modules that the base came without (new heads, poolers): they must be trained whole and saved.
+
+    missing: parameter names that were initialised afresh. Returns the module names to pass as modules_to_save.
+    """
+    return [part for part in _FRESH if any(part in name.split(".") for name in missing)]
+
+
+class _Rows:
+    """Tokenised rows for the Trainer, made on demand."""
+
+    def __init__(self, tokenizer: Any, rows: LabelledTexts, max_length: int) -> None:
+        encoded = tokenizer(
+            list(rows.texts), None if rows.pairs is None else list(rows.pairs), truncation=True, max_length=max_length
+        )
+        self.rows = [
+            {**{key: encoded[key][i] for key in encoded}, "labels": int(rows.labels[i])} for i in range(len(rows.texts))
+        ]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return self.rows[index]
+
+
+def _arguments(work: Path, plan: TrainingPlan) -> TrainingArguments:
+    cuda = plan.device.startswith("cuda")
+    return TrainingArguments(
+        output_dir=str(work),
+        learning_rate=plan.learning_rate,
+        weight_decay=plan.weight_decay,
+        num_train_epochs=plan.epochs,
+        per_device_train_batch_size=plan.batch_size,
+        per_device_eval_batch_size=128,
+        max_grad_norm=1.0,
+        lr_scheduler_type="linear",
+        warmup_steps=0.1,  # a share of all steps
+        eval_strategy="epoch",
+        save_strategy="epoch",
+        save_total_limit=1,
+        load_best_model_at_end=True,
+        metric_for_best_model="accuracy",
+        logging_strategy="epoch",
+        train_sampling_strategy="group_by_length",
+        bf16=cuda and torch.cuda.is_bf16_supported(),
+        use_cpu=not cuda,
+        seed=plan.seed,
+        disable_tqdm=not plan.show,
+        report_to=[],
+    )
+
+
+def _last_checkpoint(work: Path) -> str | None:
+    # The Trainer writes trainer_state.json last: a checkpoint without it was cut short.
+    found = [p for p in work.glob("checkpoint-*") if (p / "trainer_state.json").exists()]
+    return str(max(found, key=lambda p: int(p.name.rpartition("-")[2]))) if found else None
+
+
+def _publish(model: Any, tokenizer: Any, record: Mapping[str, Any], out: Path, work: Path) -> None:
+    """Moves the finished adapter into place, its config last: a folder with a config is a whole adapter."""
+    staged = work / "adapter"
+    model.save_pretrained(staged, safe_serialization=True)
+    tokenizer.save_pretrained(staged)
+    write_json(staged / RECORD, record)
+    for path in sorted(staged.iterdir(), key=lambda p: p.name == "adapter_config.json"):
+        path.replace(out / path.name)
+    shutil.rmtree(work)

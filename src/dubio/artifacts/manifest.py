@@ -1,0 +1,108 @@
+"""The manifest of a fitted artefact: one validated JSON file that names, hashes and explains every other file.
+
+Its bytes are canonical and carry their own digest, so that any changed byte anywhere is found before a number is used.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from dubio.errors import ArtifactError
+from dubio.files import sha256_json, write_text
+
+SCHEMA_VERSION = 1
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class FittedMethod(_Strict):
+    """One fitted method: its registry name, options, what it learned in words, and its file with its SHA-256."""
+
+    name: str
+    target: str
+    options: dict[str, Any]
+    facts: dict[str, Any]
+    recalibration: dict[str, Any]
+    file: str
+    sha256: str
+
+
+class SplitFacts(_Strict):
+    """What a split was: number of rows, duplicates inside it, and the hash of its content."""
+
+    rows: int
+    duplicates: int
+    sha256: str
+
+
+class Choice(_Strict):
+    """The method that `score` decides with, and the sentence that says why."""
+
+    method: str
+    why: str
+
+
+class CalibrationFigure(_Strict):
+    """One measured figure on calibration rows, with its 95 % interval where there is one."""
+
+    method: str
+    metric: str
+    value: float
+    low: float | None
+    high: float | None
+
+
+class Manifest(_Strict):
+    """Everything about an artefact but its arrays. `model` identifies the adapted model; `files` are all other files."""
+
+    schema_version: int
+    versions: dict[str, str]
+    model: dict[str, Any]
+    labels: list[str]
+    splits: dict[str, SplitFacts]
+    choice: Choice
+    methods: list[FittedMethod]
+    calibration: list[CalibrationFigure]
+    costs: dict[str, dict[str, float]]
+    files: dict[str, str]
+
+
+def write_manifest(path: Path, manifest: Manifest) -> None:
+    """Writes the manifest with its digest, by atomic rename."""
+    write_text(path, _canonical(manifest.model_dump(mode="json")))
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Reads and checks; raises ArtifactError if it is absent, damaged, changed by hand, or of another schema."""
+    try:
+        text = path.read_bytes().decode("utf-8")
+        value = json.loads(text)
+    except FileNotFoundError as error:
+        raise ArtifactError(f"no fitted artefact at {path.parent}; run `dubio fit` first") from error
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise ArtifactError(f"{path} is damaged ({type(error).__name__}); fit again or restore the file") from error
+    if not isinstance(value, dict):
+        raise ArtifactError(f"{path} is damaged: not a JSON object; fit again or restore the file")
+    found: Mapping[str, Any] = value
+    if found.get("schema_version") != SCHEMA_VERSION:
+        raise ArtifactError(
+            f"{path} has schema version {found.get('schema_version')!r} and this dubio reads {SCHEMA_VERSION}; "
+            "fit again, or install the dubio that wrote it"
+        )
+    body = {key: entry for key, entry in found.items() if key != "digest"}
+    if text != _canonical(body):
+        raise ArtifactError(f"{path} was changed after it was written; fit again or restore the file")
+    try:
+        return Manifest.model_validate(body)
+    except ValidationError as error:
+        place = ".".join(str(part) for part in error.errors()[0]["loc"])
+        raise ArtifactError(f"{path} does not follow the schema at {place}; fit again") from error
+
+
+def _canonical(body: Mapping[str, Any]) -> str:
+    return json.dumps({**body, "digest": sha256_json(body)}, indent=2, sort_keys=True, allow_nan=False) + "\n"

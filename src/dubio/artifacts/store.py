@@ -1,0 +1,195 @@
+"""Saving and loading what was fitted, beside the adapter: one safetensors a method, a card, and the manifest last.
+
+File names carry a piece of their hash, so a new fit never writes over a file that the standing manifest names; the
+rename of the manifest is the one moment at which the artefact changes. No pickle, no code: arrays and JSON.
+"""
+
+import hashlib
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import save
+
+from dubio.artifacts.manifest import (
+    SCHEMA_VERSION,
+    CalibrationFigure,
+    Choice,
+    FittedMethod,
+    Manifest,
+    SplitFacts,
+    read_manifest,
+    write_manifest,
+)
+from dubio.decisions.recalibration import Recalibrator
+from dubio.errors import ArtifactError, DubioError
+from dubio.files import atomic_path, sha256_file, write_text
+from dubio.models.cache import map_arrays
+from dubio.scores.base import Score, State
+from dubio.scores.registry import get_method
+
+FOLDER = "dubio"
+_SEAL = "<!-- sha256 of the text above: "
+
+
+@dataclass(frozen=True)
+class FittedScore:
+    """A fitted method with its map to error probability and its scores of the certification rows.
+
+    certified: `[M]` uncertainty of rows that neither the method nor the recalibration has seen.
+    """
+
+    name: str
+    score: Score
+    recalibrator: Recalibrator
+    certified: NDArray[np.float64]
+    fit_seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """All that `fit` leaves behind. errors `[M]`: of the certification rows. fingerprint `[8, C]`: fixed texts' logits.
+
+    hashes: split name -> `[N, 16]` row hashes, so that a later test set can be refused where it overlaps.
+    """
+
+    methods: Mapping[str, FittedScore]
+    choice: Choice
+    errors: NDArray[np.bool_]
+    model: Mapping[str, Any]
+    labels: tuple[str, ...]
+    splits: Mapping[str, SplitFacts]
+    hashes: Mapping[str, NDArray[np.uint8]]
+    fingerprint: NDArray[np.float32]
+    calibration: tuple[CalibrationFigure, ...] = ()
+
+    @property
+    def chosen(self) -> FittedScore:
+        """The method that decides."""
+        return self.methods[self.choice.method]
+
+
+def save_artifact(adapter: Path, artifact: Artifact, card: str) -> Path:
+    """Writes `adapter/dubio/`; returns the manifest's path. Raises DubioError where the folder cannot be written."""
+    folder = adapter / FOLDER
+    entries = [_save_method(folder, fitted) for fitted in artifact.methods.values()]
+    files = {entry.file: entry.sha256 for entry in entries}
+    shared = {"errors": artifact.errors.astype(np.uint8), "fingerprint": artifact.fingerprint}
+    for name, rows in artifact.hashes.items():
+        shared[f"hashes.{name}"] = np.ascontiguousarray(rows)
+    name, digest = _save_arrays(folder, "rows", shared)
+    files[name] = digest
+    write_text(folder / "README.md", _seal(card))
+    manifest = Manifest(
+        schema_version=SCHEMA_VERSION,
+        versions={
+            "python": platform.python_version(),
+            **{p: version(p) for p in ("dubio", "torch", "transformers", "peft", "numpy", "scikit-learn")},
+        },
+        model=dict(artifact.model),
+        labels=list(artifact.labels),
+        splits=dict(artifact.splits),
+        choice=artifact.choice,
+        methods=entries,
+        calibration=list(artifact.calibration),
+        costs={name: {"fit_seconds": round(f.fit_seconds, 3)} for name, f in artifact.methods.items()},
+        files=files,
+    )
+    write_manifest(folder / "manifest.json", manifest)
+    for path in folder.glob("*.safetensors"):  # of an earlier fit
+        if path.name not in files:
+            path.unlink(missing_ok=True)
+    return folder / "manifest.json"
+
+
+def load_artifact(adapter: Path, head: Any = None) -> tuple[Artifact, Manifest]:
+    """Reads `adapter/dubio/`, every file checked against its SHA-256; `head` is only needed for custom head modules.
+
+    Raises ArtifactError naming the file that is missing, changed or of another schema.
+    """
+    folder = adapter / FOLDER
+    manifest = read_manifest(folder / "manifest.json")
+    for name, digest in manifest.files.items():
+        path = folder / name
+        if Path(name).name != name or not path.is_file():
+            raise ArtifactError(f"{path} is missing; fit again or restore the file")
+        if sha256_file(path) != digest:
+            raise ArtifactError(f"{path} was changed after it was written; fit again or restore the file")
+    _check_card(folder / "README.md")
+    shared = {key: np.array(value) for key, value in map_arrays(_only(folder, manifest, "rows-")).items()}
+    artifact = Artifact(
+        methods={entry.name: _load_method(folder, entry, manifest, head) for entry in manifest.methods},
+        choice=manifest.choice,
+        errors=shared["errors"].astype(np.bool_),
+        model=manifest.model,
+        labels=tuple(manifest.labels),
+        splits=manifest.splits,
+        hashes={key[7:]: value for key, value in shared.items() if key.startswith("hashes.")},
+        fingerprint=shared["fingerprint"],
+        calibration=tuple(manifest.calibration),
+    )
+    return artifact, manifest
+
+
+def _only(folder: Path, manifest: Manifest, prefix: str) -> Path:
+    return folder / next(name for name in manifest.files if name.startswith(prefix))
+
+
+def _save_arrays(folder: Path, stem: str, arrays: Mapping[str, NDArray[Any]]) -> tuple[str, str]:
+    """Writes `stem-<hash>.safetensors`; returns its name and SHA-256."""
+    data = save(dict(arrays))
+    digest = hashlib.sha256(data).hexdigest()
+    name = f"{stem}-{digest[:12]}.safetensors"
+    with atomic_path(folder / name) as temporary:
+        temporary.write_bytes(data)
+    return name, digest
+
+
+def _seal(card: str) -> str:
+    """The card with a last line that holds its digest: it is checked by itself, so it may be renamed into place at
+    another moment than the manifest.
+    """
+    return f"{card.rstrip()}\n\n{_SEAL}{hashlib.sha256(card.rstrip().encode()).hexdigest()} -->\n"
+
+
+def _check_card(path: Path) -> None:
+    text = path.read_bytes().decode("utf-8", errors="replace") if path.is_file() else ""
+    if _seal(text.partition(_SEAL)[0]) != text:
+        raise ArtifactError(f"{path} is missing or was changed after it was written; fit again or restore the file")
+
+
+def _save_method(folder: Path, fitted: FittedScore) -> FittedMethod:
+    state, recalibration = fitted.score.state(), fitted.recalibrator.state()
+    arrays = {f"score.{key}": np.ascontiguousarray(value) for key, value in state.arrays.items()}
+    arrays |= {f"recalibration.{key}": np.ascontiguousarray(value) for key, value in recalibration.arrays.items()}
+    name, digest = _save_arrays(folder, fitted.name, {**arrays, "certified": fitted.certified})
+    return FittedMethod(
+        name=fitted.name,
+        target=get_method(fitted.name).target,
+        options=fitted.score.config.model_dump(mode="json"),
+        facts=dict(state.facts),
+        recalibration=dict(recalibration.facts),
+        file=name,
+        sha256=digest,
+    )
+
+
+def _load_method(folder: Path, entry: FittedMethod, manifest: Manifest, head: Any) -> FittedScore:
+    arrays = {key: np.array(value) for key, value in map_arrays(folder / entry.file).items()}
+
+    def part(prefix: str) -> dict[str, NDArray[Any]]:
+        return {key[len(prefix) :]: value for key, value in arrays.items() if key.startswith(prefix)}
+
+    try:
+        method = get_method(entry.name).build(head=head, **entry.options)
+        method.restore(State(part("score."), entry.facts))
+        recalibrator = Recalibrator.from_state(State(part("recalibration."), entry.recalibration))
+    except (DubioError, KeyError, TypeError, RuntimeError) as error:
+        raise ArtifactError(f"{entry.file} cannot be restored as {entry.name} ({error}); fit again") from error
+    seconds = manifest.costs.get(entry.name, {}).get("fit_seconds", 0.0)
+    return FittedScore(entry.name, method, recalibrator, arrays["certified"], seconds)

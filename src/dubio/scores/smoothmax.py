@@ -1,0 +1,45 @@
+"""SmoothMax uncertainty of a head's logits and AdUE's three losses, in torch, in the stable form (METHODS 1a, DESIGN 6).
+
+With p_1 the largest probability and delta = 1 - p_1 taken from the other logits,
+
+    U = 1 - (1/L) log sum_c exp(L p_c) = delta - (1/L) log1p( sum_{c != 1} exp(-L (p_1 - p_c)) ),
+
+which needs no clamp, so no gradient dies. All functions take logits `[..., C]` and broadcast over leading dimensions.
+
+Paper: AdUE (arXiv 2505.15443), equations 2-5.
+"""
+
+import torch
+from torch import Tensor
+
+_FLOOR = 1e-3  # U stays above this share of delta: keeps the logarithm finite and its gradient alive at L = 20
+
+
+def softmax_uncertainty(logits: Tensor) -> Tensor:
+    """`[...]` 1 - max p, with full relative precision however sure the head is."""
+    top = logits.argmax(dim=-1, keepdim=True)
+    others = torch.logsumexp(logits.scatter(-1, top, -torch.inf), dim=-1)
+    return torch.sigmoid(others - logits.gather(-1, top).squeeze(-1))
+
+
+def smoothmax_uncertainty(logits: Tensor, smoothness: float, scaled: bool = False) -> Tensor:
+    """`[...]` AdUE's U = 1 - SmoothMax(softmax(logits)), in (0, 1 - 1/C].
+
+    smoothness: the paper's lambda (100 there), at least 20. scaled: divide by 1 - 1/C, as the authors' later code.
+    """
+    probabilities = torch.softmax(logits, dim=-1)
+    largest, top = probabilities.max(dim=-1, keepdim=True)
+    delta = softmax_uncertainty(logits)
+    gaps = (largest - probabilities).scatter(-1, top, torch.inf)
+    u = delta - torch.log1p(torch.exp(-smoothness * gaps).sum(dim=-1)) / smoothness
+    u = torch.maximum(u, _FLOOR * delta)
+    return u / (1 - 1 / logits.shape[-1]) if scaled else u
+
+
+def error_loss(u: Tensor, errors: Tensor, weights: Tensor) -> Tensor:
+    """Weighted binary cross-entropy of U `[n, ...]` against errors `[n]`, averaged over rows; `[...]`, nats."""
+    tiny, extra = torch.finfo(u.dtype).tiny, (1,) * (u.dim() - 1)
+    wrong, weight = errors.view(-1, *extra), weights.view(-1, *extra)
+    # 1 - U >= 1/C unless scaled, where the ceiling itself is certain error: the clamp is met at exact ties only.
+    log_right = torch.log1p(-u.clamp(max=1 - 1e-6))
+    return -(weight * torch.where(wrong, torch.log(u.clamp(min=tiny)), log_right)).mean(dim=0)

@@ -1,0 +1,71 @@
+"""Gains, the one-standard-error rule and the guard against scikit-learn, slow loops and planted truths."""
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from dubio.errors import DubioError
+from dubio.scores.selection import error_auc, fold_gains, guard, one_standard_error
+
+
+def data(n=400, seed=0, signal=1.0):
+    g = np.random.default_rng(seed)
+    errors = g.random(n) < 0.25
+    return g, errors, g.normal(size=n) + signal * errors
+
+
+def test_auc_equals_scikit_learn_under_ties():
+    g, errors, scores = data()
+    many = np.stack([scores, np.round(scores), np.zeros(400), -scores])
+    expected = [roc_auc_score(errors, row) for row in many]
+    np.testing.assert_allclose(error_auc(many, errors), expected)
+
+
+def test_auc_of_one_kind_of_rows_is_refused():
+    with pytest.raises(DubioError, match="both right and wrong"):
+        error_auc(np.zeros((1, 3)), np.zeros(3, dtype=bool))
+
+
+def test_fold_gains_equal_a_loop():
+    g, errors, scores = data()
+    folds, other = np.arange(400) % 4, g.normal(size=(2, 400))
+    gains = fold_gains(other, scores, errors, folds)
+    for f in range(4):
+        at = folds == f
+        for k in range(2):
+            expected = roc_auc_score(errors[at], other[k, at]) - roc_auc_score(errors[at], scores[at])
+            assert gains[k, f] == pytest.approx(expected)
+
+
+def test_one_standard_error_prefers_caution_only_within_the_noise():
+    gains = np.array([[0.030, 0.034, 0.032], [0.0315, 0.0325, 0.0305], [0.0, 0.0, 0.0]])
+    caution = np.array([0.0, 1.0, 2.0])
+    assert one_standard_error(gains, caution) == 1  # within the best's noise and more cautious
+    assert one_standard_error(gains[[0, 2]], caution[[0, 2]]) == 0  # far below the best: caution does not pay
+
+
+def test_guard_keeps_a_better_score_and_refuses_a_worse_one():
+    g, errors, scores = data(1200)
+    folds = np.arange(1200) % 5
+    better = scores + 1.0 * errors
+    assert guard(better, scores, errors, folds).kept
+    assert not guard(scores, better, errors, folds).kept
+    assert not guard(scores, scores, errors, folds).kept
+
+
+def test_guard_rarely_keeps_a_score_that_is_no_better():
+    kept = 0
+    for seed in range(200):
+        g, errors, signal = data(300, seed)
+        folds = np.arange(300) % 5
+        one, two = signal + 0.5 * g.normal(size=300), signal + 0.5 * g.normal(size=300)
+        kept += guard(one, two, errors, folds, draws=400, seed=seed).kept
+    assert kept <= 14  # 2.5 % nominal of 200; 14 is far in the tail
+
+
+def test_guard_compares_within_folds_only():
+    g, errors, scores = data(1000)
+    folds = np.arange(1000) % 5
+    shifted = scores + 100.0 * folds  # each fold on its own level, as out-of-fold fits may be
+    verdict = guard(shifted, scores, errors, folds)
+    assert verdict.gain == pytest.approx(0.0, abs=1e-9)
