@@ -15,12 +15,12 @@ Cost: seconds on a CPU to fit; one more head per row to score.
 
 from dataclasses import asdict
 from itertools import product
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
-from pydantic import Field
 from numpy.typing import NDArray
+from pydantic import Field
 from torch import nn
 
 from dubio.arrays import Bool, Float64
@@ -35,9 +35,10 @@ from dubio.scores.smoothmax import smoothmax_uncertainty
 
 
 class AdUEConfig(SelectedConfig):
-    """fit, guard: see SelectedConfig (`both` is the cross-fitted variant). init: `head` (the method) or its two ablations. balance: of errors in the BCE.
+    """fit, guard: see SelectedConfig. init: `head` (the method) or its two ablations. balance: of errors in the BCE.
 
-    smoothness: lambda, at least 20. scaled: divide U by 1 - 1/C. The four tuples span the grid; epochs are also upper bounds of the early stopping.
+    smoothness: lambda, at least 20. scaled: divide U by 1 - 1/C, as the authors' later code.
+    The four tuples span the grid; epochs are also upper bounds of the early stopping.
     """
 
     fit: Literal["train", "calibration", "both"] = "train"
@@ -45,10 +46,10 @@ class AdUEConfig(SelectedConfig):
     balance: Literal["none", "resample", "weights"] = "none"
     smoothness: float = Field(100.0, ge=20)
     scaled: bool = False
-    learning_rates: tuple[float, ...] = (1e-3, 1e-4, 1e-5)
-    epochs: tuple[int, ...] = (5, 10, 20)
-    alphas: tuple[float, ...] = (0.0, 0.1, 0.3, 1.0)
-    betas: tuple[float, ...] = (0.01, 0.1, 0.5, 1.0)
+    learning_rates: tuple[float, ...] = Field((1e-3, 1e-4, 1e-5), min_length=1)
+    epochs: tuple[int, ...] = Field((5, 10, 20), min_length=1)
+    alphas: tuple[float, ...] = Field((0.0, 0.1, 0.3, 1.0), min_length=1)
+    betas: tuple[float, ...] = Field((0.01, 0.1, 0.5, 1.0), min_length=1)
     batch_size: int = Field(128, ge=1)
     seed: int = 42
 
@@ -75,3 +76,87 @@ class AdUE(SelectedScore):
     def _stops(self) -> list[tuple[int, int]]:
         """Every (trial, epochs done) in one order: what the selection may choose from."""
         return [(i, done + 1) for i, trial in enumerate(self.config.trials()) for done in range(trial.epochs)]
+
+    def _choose(self, gains: Float64) -> int:
+        """Each trial stopped at its best epoch; then the most cautious trial within one standard error."""
+        trials, means = self.config.trials(), gains.mean(axis=1)
+        owner = np.array([trial for trial, _ in self._stops()])
+        stopped = np.array([np.flatnonzero(owner == t)[np.argmax(means[owner == t])] for t in range(len(trials))])
+        order = sorted(
+            range(len(trials)),
+            key=lambda t: (trials[t].beta, trials[t].alpha, -trials[t].learning_rate, -trials[t].epochs),
+        )
+        caution = np.empty(len(trials))
+        caution[order] = np.arange(len(trials))
+        return int(stopped[one_standard_error(gains[stopped], caution)])
+
+    def _finish(self, rows: Representations, chosen: int) -> dict[str, Any]:
+        index, stop = self._stops()[chosen]
+        trial = self.config.trials()[index]
+        self.head_ = self._starting_head(rows)
+        _, stack = train_stack(self.head_, self._rows(rows), [trial], self._recipe(), stop=stop)
+        self.head_.load_state_dict(stack.single(), strict=False)
+        self.head_.requires_grad_(False).eval()
+        return {**asdict(trial), "stopped_after": stop, "trials": len(self.config.trials())}
+
+    def _learned_score(self, rows: Representations) -> Float64:
+        with torch.no_grad():
+            logits = self.head_(torch.from_numpy(np.array(rows.features, dtype=np.float32)))
+            u = smoothmax_uncertainty(logits.double(), self.config.smoothness, self.config.scaled)
+        return u.numpy()
+
+    def state(self) -> State:
+        """The trained head's arrays and layers, the choice, and whether the guard fell back."""
+        self.check_fitted()
+        return State(head_arrays(self.head_), {**self.facts_, "head": head_spec(self.head_)})
+
+    def restore(self, state: State) -> Self:
+        """From `state`; a head of custom layers must have been given to the constructor as `head`."""
+        self.head_ = build_head(state.facts["head"], like=self.head)
+        load_head_arrays(self.head_, state.arrays)
+        self.head_.requires_grad_(False).eval()
+        return super().restore(State({}, {key: value for key, value in state.facts.items() if key != "head"}))
+
+    def _recipe(self) -> Recipe:
+        return Recipe(self.config.smoothness, self.config.scaled, self.config.batch_size, self.config.seed)
+
+    def _starting_head(self, rows: Representations) -> nn.Module:
+        """A fresh module with the initial weights; raises DubioError if `head` does not give the adapter's logits."""
+        if self.head is None:
+            raise DubioError("AdUE copies the classification head; pass it: AdUE(config, head=module)")
+        some = rows.take(slice(0, 64))
+        head = build_head(head_spec(self.head), like=self.head)
+        load_head_arrays(head, head_arrays(self.head))
+        with torch.no_grad():
+            gap = float((head(torch.from_numpy(some.features)) - torch.from_numpy(some.logits)).abs().max())
+        if gap > 1e-3 * max(1.0, float(np.abs(some.logits).max())):
+            raise DubioError(f"the head does not map these features to these logits (off by {gap:.3g})")
+        if self.config.init == "head":
+            return head
+        if self.config.init == "random_linear":
+            head = build_head(head_spec(nn.Linear(rows.features.shape[1], rows.classes)))
+        with torch.random.fork_rng(devices=[]):  # layers draw from the global generator: lend it a seed
+            torch.manual_seed(self.config.seed)
+            for layer in head.modules():
+                if hasattr(layer, "reset_parameters"):
+                    layer.reset_parameters()  # pyright: ignore[reportCallIssue]
+        return head
+
+    def _rows(self, table: Representations) -> FitRows:
+        errors = table.errors
+        weights = np.ones(len(table)) if self.config.balance == "none" else _balanced(errors)
+        return FitRows(
+            torch.from_numpy(np.array(table.features, dtype=np.float32)),
+            torch.from_numpy(np.array(table.logits, dtype=np.float32)),
+            torch.from_numpy(errors),
+            torch.from_numpy(weights).float(),
+            self.config.balance == "resample",
+        )
+
+
+def _balanced(errors: Bool) -> Float64:
+    """`[N]` weights of mean 1 that give right and wrong rows the same total."""
+    wrong = errors.mean()
+    if wrong in (0.0, 1.0):
+        raise DubioError("balancing needs both right and wrong rows among those fitted on; use balance='none'")
+    return np.where(errors, 0.5 / wrong, 0.5 / (1 - wrong))

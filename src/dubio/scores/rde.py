@@ -1,12 +1,14 @@
-"""Robust density estimation (RDE): robust Mahalanobis distance after kernel PCA.
+"""Robust density estimation (RDE): robust Mahalanobis distance to the nearest class after kernel PCA.
 
-    k(z, z') = exp(-gamma |z - z'|^2),   h(z) = centred k(z, Z) A,   U = (h - m)^T C^{-1} (h - m)
+    k(z, z') = exp(-gamma |z - z'|^2),   h(z) = centred k(z, Z) A,   U = min_c (h - m_c)^T C^{-1} (h - m_c)
 
-A holds the leading kernel components, each of unit variance on the reference rows Z; m and C are the Minimum
-Covariance Determinant (MCD) location and covariance of those rows. One covariance for all classes, as in AdUE's code.
+A holds the leading kernel components, each of unit variance on the reference rows Z; C is the Minimum Covariance
+Determinant (MCD) covariance of those rows about their class medians, m_c the class median plus the MCD location.
+`per_class=False` is AdUE's code: one centre for all rows. MCD then keeps the densest half of the rows, drops whole
+classes as outliers, and scores their rows above rows from elsewhere.
 
-Where this departs from that code, and why:
-* gamma = 1 / (d * mean variance) instead of 1 / d, so that the unit of the features does not matter;
+Where this departs from that code besides, and why:
+* gamma = WIDTH / (d * mean variance) instead of 1 / d, so that the unit of the features does not matter;
 * at most `rows` reference rows, drawn with a seed in proportion to the classes: kernel PCA is cubic in them;
 * at most one component for 20 reference rows (100 for 2,000; the paper's 256 need `rows=5120`): MCD searches among
   subsets of 300 rows, and with components of about that number it returns an arbitrary half of the data;
@@ -23,6 +25,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
+from scipy.spatial.distance import cdist
 
 from dubio.arrays import Float64
 from dubio.containers import Representations
@@ -30,23 +33,28 @@ from dubio.scores.base import Score, needed
 from dubio.scores.gaussian import FeatureConfig, Whitener, feature_blocks, location_and_variance, whitener
 
 ROWS_PER_COMPONENT = 20
+WIDTH = 0.1  # at 1 the kernel is nearly 0 for rows at twice the usual distance, and they fall back to the centre
 RIDGE = 1e-6  # components have unit variance and MCD enough rows: the ridge only guards the factorisation
 NULL = 1e-8  # eigenvalues below this share of the largest are the null space of the kernel
 
 
 class RDEConfig(FeatureConfig):
-    """components: kernel components, at most `rows / 20`; rows: reference rows; seed: of the draw and of MCD."""
+    """components: kernel components, at most `rows / 20`; rows: reference rows; seed: of the draw and of MCD;
+    per_class: a centre for each class (needs labels) instead of one for all.
+    """
 
     components: int = Field(256, ge=1)
     rows: int = Field(2000, ge=2)
     seed: int = Field(42, ge=0)
+    per_class: bool = True
 
 
 class RDE(Score):
     """Squared robust distance in the space of kernel components, >= 0.
 
     location_ `[d]`, gamma_ `[1]`, reference_ `[n, d]` about the location; kernel_mean_ `[n]` and components_ `[n, p]`:
-    the centring and the scaled eigenvectors; robust_location_ `[p]` and robust_whitener_ `[p, p]`: MCD.
+    the centring and the scaled eigenvectors; robust_whitener_ `[p, p]`: MCD; centres_ `[K, p]`, whitened, K = 1 if one
+    centre serves all.
     """
 
     Config = RDEConfig
@@ -56,20 +64,27 @@ class RDE(Score):
         "reference_",
         "kernel_mean_",
         "components_",
-        "robust_location_",
         "robust_whitener_",
+        "centres_",
     )
 
     def _fit(self, train: Representations | None, calibration: Representations | None) -> None:
         table = needed(train, "train", self)
         self.location_, variance = location_and_variance(table.features, self.config.normalize)
-        self.gamma_: Float64 = np.array([1.0 / (table.features.shape[1] * variance)])
+        self.gamma_: Float64 = np.array([WIDTH / (table.features.shape[1] * variance)])
         chosen = table.take(draw_rows(table, self.config.rows, self.config.seed))
         blocks = [block - self.location_ for _, block in feature_blocks(chosen.features, self.config.normalize)]
         self.reference_: Float64 = np.concatenate(blocks)
         self._fit_components(min(self.config.components, max(1, len(chosen) // ROWS_PER_COMPONENT)))
-        self.robust_location_, white, robust = fit_robust(self.components_of(self.reference_), self.config.seed)
+        h = self.components_of(self.reference_)
+        groups = np.zeros(len(h), np.int64)
+        medians = np.zeros((1, h.shape[1]))
+        if self.config.per_class:
+            classes, groups = np.unique(chosen.known_labels, return_inverse=True)
+            medians = np.stack([np.median(h[groups == k], axis=0) for k in range(len(classes))])
+        location, white, robust = fit_robust(h - medians[groups], self.config.seed)
         self.robust_whitener_: Float64 = white.matrix
+        self.centres_: Float64 = (medians + location) @ white.matrix
         self.facts_ = {
             "rows": len(chosen),
             "components": self.components_.shape[1],
@@ -104,8 +119,8 @@ class RDE(Score):
     def _score(self, rows: Representations) -> Float64:
         out = np.empty(len(rows), dtype=np.float64)
         for part, block in feature_blocks(rows.features, self.config.normalize):
-            white = (self.components_of(block - self.location_) - self.robust_location_) @ self.robust_whitener_
-            out[part] = np.einsum("np,np->n", white, white)
+            white = self.components_of(block - self.location_) @ self.robust_whitener_
+            out[part] = np.asarray(cdist(white, self.centres_, "sqeuclidean")).min(axis=1)
         return out
 
 

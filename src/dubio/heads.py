@@ -1,0 +1,87 @@
+"""Classification heads as plain, serialisable torch modules: a JSON spec of layers and arrays of float32.
+
+A head is an `nn.Sequential` of the layers below; any other module works in memory but must be supplied again by the
+caller when it is restored (its spec says `custom`).
+"""
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from dubio.errors import DubioError
+
+_PLAIN: dict[str, Callable[[], nn.Module]] = {
+    "tanh": nn.Tanh, "relu": nn.ReLU, "gelu": nn.GELU, "gelu_tanh": lambda: nn.GELU(approximate="tanh"),
+    "silu": nn.SiLU, "identity": nn.Identity,
+}  # fmt: skip
+
+
+def head_spec(head: nn.Module) -> list[dict[str, Any]]:
+    """The layers of a head, as JSON; `[{"layer": "custom"}]` for a module of any other kind."""
+    layers = list(head) if isinstance(head, nn.Sequential) else [head]
+    specs = [_layer_spec(layer) for layer in layers]
+    if any(spec is None for spec in specs):
+        return [{"layer": "custom"}]
+    return [spec for spec in specs if spec is not None]
+
+
+def build_head(spec: Sequence[Mapping[str, Any]], like: nn.Module | None = None) -> nn.Module:
+    """A fresh head in eval mode from its spec; a custom one is a deep copy of `like`.
+
+    Raises DubioError for an unknown layer, or a custom head without `like`.
+    """
+    if any(layer.get("layer") == "custom" for layer in spec):
+        if like is None:
+            raise DubioError("this head is made of custom layers; pass the module as head=")
+        return copy.deepcopy(like).float().eval()
+    return nn.Sequential(*(_build_layer(layer) for layer in spec)).eval()
+
+
+def head_arrays(head: nn.Module) -> dict[str, NDArray[np.float32]]:
+    """Copies of the head's parameters by name; a bare layer is named as in a Sequential of one."""
+    whole = head if isinstance(head, nn.Sequential) or head_spec(head)[0]["layer"] == "custom" else nn.Sequential(head)
+    return {name: value.detach().cpu().float().numpy().copy() for name, value in whole.state_dict().items()}
+
+
+def load_head_arrays(head: nn.Module, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Fills a head built by `build_head`; raises DubioError on missing, unexpected or misshapen arrays."""
+    try:
+        head.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in arrays.items()})
+    except RuntimeError as error:
+        raise DubioError(f"the stored head does not fit its layers: {str(error).splitlines()[-1].strip()}") from error
+
+
+def _layer_spec(layer: nn.Module) -> dict[str, Any] | None:
+    match layer:
+        case nn.Linear():
+            return {"layer": "linear", "in": layer.in_features, "out": layer.out_features,
+                    "bias": layer.bias is not None}  # fmt: skip
+        case nn.Dropout():
+            return {"layer": "dropout", "p": layer.p}
+        case nn.LayerNorm():
+            return {"layer": "norm", "size": layer.normalized_shape[0], "eps": layer.eps,
+                    "bias": layer.bias is not None}  # fmt: skip
+        case nn.GELU():
+            return {"layer": "gelu_tanh" if layer.approximate == "tanh" else "gelu"}
+        case _:
+            names = {nn.Tanh: "tanh", nn.ReLU: "relu", nn.SiLU: "silu", nn.Identity: "identity"}
+            return {"layer": names[type(layer)]} if type(layer) in names else None
+
+
+def _build_layer(spec: Mapping[str, Any]) -> nn.Module:
+    match spec.get("layer"):
+        case "linear":
+            return nn.Linear(spec["in"], spec["out"], bias=spec["bias"])
+        case "dropout":
+            return nn.Dropout(spec["p"])
+        case "norm":
+            return nn.LayerNorm(spec["size"], eps=spec["eps"], bias=spec["bias"])
+        case str(name) if name in _PLAIN:
+            return _PLAIN[name]()
+        case other:
+            raise DubioError(f"unknown layer {other!r} in a stored head")
