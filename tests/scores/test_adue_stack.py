@@ -10,7 +10,8 @@ import torch
 from synthetic import planted
 from torch import nn
 
-from dubio.scores.adue_stack import FitRows, Recipe, StackedHead, Trial, one_cycle, train_stack
+from dubio.scores.adue_stack import FitRows, Recipe, Trial, one_cycle, train_stack
+from dubio.scores.stacked_head import StackedHead
 
 TRIALS = [Trial(*t) for t in product((1e-2, 1e-3), (2, 4), (0.0, 0.3), (0.01, 1.0))]
 
@@ -128,6 +129,6 @@ def test_dropout_is_active_in_training_and_off_when_watching():
     head = nn.Sequential(nn.Linear(12, 64), nn.Tanh(), nn.Dropout(0.5), nn.Linear(64, 3))
     stack, x = StackedHead(head, 2), torch.randn(5, 12)
     quiet = stack.logits(x)
-    torch.testing.assert_close(quiet[:, 0], head.eval()(x))
+    torch.testing.assert_close(quiet[:, :, 0], head.eval()(x))
     noisy = stack.logits(x, torch.Generator().manual_seed(0))
-    assert float((noisy[:, 0] - noisy[:, 1]).detach().abs().max()) > 1e-3
+    assert float((noisy[..., 0] - noisy[..., 1]).detach().abs().max()) > 1e-3

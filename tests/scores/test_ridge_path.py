@@ -37,7 +37,7 @@ def test_every_point_of_the_path_is_the_minimum(own):
 def test_a_group_without_rows_stays_at_zero():
     design, errors = problem(5)
     wider = Design(design.x, design.offset, design.groups, design.penalty, 4, 5)
-    (_, grouped), = solve_path(wider, errors, np.array([0.01]))
+    ((_, grouped),) = solve_path(wider, errors, np.array([0.01]))
     np.testing.assert_array_equal(grouped[3], 0.0)
 
 

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dubio.scores.smoothmax import error_loss, smoothmax_uncertainty, softmax_uncertainty
+from dubio.scores.smoothmax import error_loss, loss_slope, smoothmax_uncertainty, softmax_uncertainty
 
 
 def textbook(logits, smoothness):
@@ -59,3 +59,26 @@ def test_loss_equals_torchs_binary_cross_entropy():
         u, errors.float()[:, None].expand(50, 4), weight=weights[:, None].expand(50, 4), reduction="none"
     ).mean(dim=0)
     torch.testing.assert_close(error_loss(u, errors, weights), expected)
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+@pytest.mark.parametrize(("classes", "scale"), [(2, 2.0), (3, 8.0), (20, 1.0)])
+def test_slope_in_closed_form_equals_automatic_differentiation(classes, scale, scaled):
+    g = torch.Generator().manual_seed(classes)
+    logits = (torch.randn(80, classes, 4, generator=g, dtype=torch.float64) * scale).requires_grad_()
+    errors, weights = torch.rand(80, generator=g) < 0.4, torch.rand(80, generator=g).double()
+    base, alpha = torch.rand(80, generator=g).double(), torch.tensor([0.0, 0.1, 0.3, 1.0]).double()
+    u = smoothmax_uncertainty(logits.transpose(1, 2), 100.0, scaled)
+    loss = error_loss(u, errors, weights) + alpha * ((u - base[:, None]) ** 2).mean(dim=0)
+    (expected,) = torch.autograd.grad(loss.sum(), logits)
+    ours = loss_slope(logits.detach(), (errors, base, weights), alpha, 100.0, scaled)
+    torch.testing.assert_close(ours, expected, rtol=1e-8, atol=1e-12)
+
+
+def test_slope_is_finite_and_alive_at_ties_and_saturation_in_float32():
+    logits = torch.tensor([[0.0, 0.0, 0.0], [30.0, 0.0, -5.0], [30.0, 30.0, 0.0]])[:, :, None]
+    target = (torch.tensor([False, True, True]), torch.zeros(3), torch.ones(3))
+    for smoothness in (20.0, 100.0):
+        slope = loss_slope(logits, target, torch.zeros(1), smoothness)
+        assert bool(torch.isfinite(slope).all())
+        assert float(slope[1].abs().max()) > 0.1  # a sure and wrong row pulls hard

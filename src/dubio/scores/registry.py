@@ -49,33 +49,60 @@ def get_method(name: str) -> Method:
     return METHODS[name]
 
 
-_FREE = "none"
-register("softmax_response", "Softmax response", "softmax_response:SoftmaxResponse",
-         ("logits", _FREE, "Geifman & El-Yaniv 2017"))  # fmt: skip
-register("entropy", "Entropy", "entropy:Entropy", ("logits", _FREE, "Hendrycks & Gimpel 2017"))
-register("margin", "Margin", "margin:Margin", ("logits", _FREE, "Scheffer et al. 2001"))
-register("energy", "Energy", "energy:Energy", ("logits", _FREE, "Liu et al. 2020"))
-register("temperature", "Temperature-scaled response", "temperature:TemperatureScaledResponse",
-         ("calibration", "one scalar search", "Guo et al. 2017"))  # fmt: skip
+def _logits() -> None:
+    free = "none"
+    register("softmax_response", "Softmax response", "softmax_response:SoftmaxResponse",
+             ("logits", free, "Geifman & El-Yaniv 2017"))  # fmt: skip
+    register("entropy", "Entropy", "entropy:Entropy", ("logits", free, "Hendrycks & Gimpel 2017"))
+    register("margin", "Margin", "margin:Margin", ("logits", free, "Scheffer et al. 2001"))
+    register("energy", "Energy", "energy:Energy", ("logits", free, "Liu et al. 2020"))
+    register("temperature", "Temperature-scaled response", "temperature:TemperatureScaledResponse",
+             ("logits, calibration", "one scalar search", "Guo et al. 2017"))  # fmt: skip
 
-_HEAD, _ERRORS = "144 heads as one stack: seconds to a minute", "calibration errors"
-_ADUE, _OURS = "AdUE, arXiv 2505.15443", "dubio"
-for _suffix, _fit, _note in (("", "train", "train errors"), ("_calibration", "calibration", _ERRORS),
-                             ("_cross_fitted", "both", "train and calibration errors")):  # fmt: skip
-    register(f"adue{_suffix}", f"AdUE on {_note}, guarded", "adue:AdUE",
-             (f"head, {_note}", _HEAD, _ADUE), fit=_fit, guard=True)  # fmt: skip
-register("adue_unguarded", "AdUE on train errors", "adue:AdUE", ("head, train errors", _HEAD, _ADUE), fit="train")
-register("adue_balanced", "AdUE on train errors, balanced", "adue:AdUE",
-         ("head, train errors", _HEAD, _ADUE), fit="train", balance="resample")  # fmt: skip
-for _suffix, _fit, _note in (("", "calibration", _ERRORS), ("_both", "both", "train and calibration errors")):
-    register(f"probe{_suffix}", f"Anchored probe on {_note}", "anchored_probe:AnchoredProbe",
-             (f"features, {_note}", "a ridge path by Newton: seconds", _OURS), fit=_fit)  # fmt: skip
-register("probe_classwise", "Anchored probe, class-conditional", "anchored_probe:AnchoredProbe",
-         ("features, train and calibration errors", "a ridge path by Newton: tens of seconds", _OURS),
-         fit="both", class_directions=True)  # fmt: skip
-register("probe_guarded", "Anchored probe on both, guarded", "anchored_probe:AnchoredProbe",
-         ("features, train and calibration errors", "a ridge path by Newton: seconds", _OURS),
-         fit="both", guard=True)  # fmt: skip
-for _fit in ("train", "calibration", "both"):
-    register(f"refitted_{_fit}", f"Refitted head on {_fit} (control)", "refitted_head:RefittedHead",
-             ("features, labels", "a logistic regression", "control, DESIGN 9"), fit=_fit)  # fmt: skip
+
+def _densities() -> None:
+    once, robust = "one pass over train", "seconds: kernel PCA and MCD"
+    for name, title, target, cost, paper in (
+        ("md", "Mahalanobis distance", "md:MD", once, "Lee et al. 2018"),
+        ("rmd", "Relative Mahalanobis", "rmd:RMD", once, "Ren et al. 2021"),
+        ("rde", "Robust density", "rde:RDE", robust, "Yoo et al. 2022"),
+        ("ddu", "DDU", "ddu:DDU", once, "Mukhoti et al. 2021"),
+    ):
+        register(name, title, target, ("features, train", cost, paper))
+        register(f"{name}_norm", f"{title}, L2-normalised", target, ("features, train", cost, paper), normalize=True)
+    register("knn", "k nearest neighbours", "knn:KNN", ("features, train", "keeps the train features",
+             "Sun et al. 2022"), normalize=True)  # fmt: skip
+    for inner in ("md", "ddu"):
+        register(f"huq_{inner}", f"HUQ with {inner.upper()}", "huq:HUQ",
+                 ("features, train, calibration", "275 mixtures of ranks", "Vazhentsev et al. 2023"),
+                 epistemic=inner)  # fmt: skip
+
+
+def _learned() -> None:
+    grid, paper = "144 heads as one stack: seconds", "AdUE, arXiv 2505.15443"
+    for suffix, title, needs, options in (
+        ("", "AdUE on train errors, guarded", "train, calibration", {"fit": "train", "guard": True}),
+        ("_unguarded", "AdUE on train errors", "train, calibration", {"fit": "train"}),
+        ("_balanced", "AdUE on train errors, balanced", "train, calibration", {"fit": "train", "balance": "resample"}),
+        ("_calibration", "AdUE on calibration errors, guarded", "calibration", {"fit": "calibration", "guard": True}),
+        ("_cross_fitted", "AdUE cross-fitted, guarded", "train, calibration", {"fit": "both", "guard": True}),
+    ):
+        register(f"adue{suffix}", title, "adue:AdUE", (f"head, {needs}", grid, paper), **options)
+    newton = "a ridge path by Newton: seconds"
+    for suffix, title, needs, options in (
+        ("", "Anchored probe on calibration", "calibration", {"fit": "calibration"}),
+        ("_both", "Anchored probe on train and calibration", "train, calibration", {"fit": "both"}),
+        ("_guarded", "Anchored probe on both, guarded", "train, calibration", {"fit": "both", "guard": True}),
+        ("_classwise", "Anchored probe, class-conditional", "train, calibration",
+         {"fit": "both", "class_directions": True}),
+    ):  # fmt: skip
+        register(f"probe{suffix}", title, "anchored_probe:AnchoredProbe", (f"features, {needs}", newton, "dubio"),
+                 **options)  # fmt: skip
+    for fit, needs in (("train", "train, calibration"), ("calibration", "calibration"), ("both", "train, calibration")):
+        register(f"refitted_{fit}", f"Refitted head on {fit} (control)", "refitted_head:RefittedHead",
+                 (f"features, {needs}", "a logistic regression", "dubio (control)"), fit=fit)  # fmt: skip
+
+
+_logits()
+_densities()
+_learned()

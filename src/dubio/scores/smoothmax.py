@@ -12,6 +12,7 @@ Paper: AdUE (arXiv 2505.15443), equations 2-5.
 import torch
 from torch import Tensor
 
+_CEILING = 1 - 1e-6  # of U inside the loss: only the scaled form comes near, at exact ties of all classes
 _FLOOR = 1e-3  # U stays above this share of delta: keeps the logarithm finite and its gradient alive at L = 20
 
 
@@ -40,6 +41,41 @@ def error_loss(u: Tensor, errors: Tensor, weights: Tensor) -> Tensor:
     """Weighted binary cross-entropy of U `[n, ...]` against errors `[n]`, averaged over rows; `[...]`, nats."""
     tiny, extra = torch.finfo(u.dtype).tiny, (1,) * (u.dim() - 1)
     wrong, weight = errors.view(-1, *extra), weights.view(-1, *extra)
-    # 1 - U >= 1/C unless scaled, where the ceiling itself is certain error: the clamp is met at exact ties only.
-    log_right = torch.log1p(-u.clamp(max=1 - 1e-6))
+    log_right = torch.log1p(-u.clamp(max=_CEILING))
     return -(weight * torch.where(wrong, torch.log(u.clamp(min=tiny)), log_right)).mean(dim=0)
+
+
+def loss_slope(
+    logits: Tensor, target: tuple[Tensor, Tensor, Tensor], alpha: Tensor, smoothness: float, scaled: bool = False
+) -> Tensor:
+    """Gradient `[n, C, G]` of BCE + alpha * MSE to softmax response, with respect to the logits `[n, C, G]`.
+
+    target: errors `[n]`, softmax response `[n]` (scaled alike), weights `[n]`. alpha: `[G]`. In closed form, since
+    automatic differentiation of these few small tensors costs more than the products around them:
+
+        dU/dl_k = p_k (h_k - sum_c p_c h_c) / Q,   h_c = 1 - exp(L (p_c - p_1)),   Q = sum_c exp(L (p_c - p_1)).
+    """
+    errors, base, weights = target
+    shifted = logits - logits.amax(dim=1, keepdim=True)
+    exponentials = shifted.exp()
+    tops = (shifted == 0).to(logits.dtype)
+    extra = tops.sum(dim=1) - 1  # further classes tied with the largest: they count among the others
+    others = (exponentials - tops).sum(dim=1) + extra
+    total = others + 1
+    p = exponentials / total.unsqueeze(1)
+    h = -torch.expm1(smoothness * (p - (1 / total).unsqueeze(1)))
+    rest = (1 - tops - h).clamp_(min=0).sum(dim=1) + extra
+    delta = others / total
+    u = delta - torch.log1p(rest) / smoothness
+    floored = u < _FLOOR * delta
+    slope = p * (h - (p * h).sum(dim=1, keepdim=True)) / (rest + 1).unsqueeze(1)
+    if bool(floored.any()):
+        towards = p * ((1 - tops) - delta.unsqueeze(1)) / total.unsqueeze(1)
+        slope = torch.where(floored.unsqueeze(1), _FLOOR * towards, slope)
+        u = torch.maximum(u, _FLOOR * delta)
+    ceiling = 1 - 1 / logits.shape[1] if scaled else 1.0
+    u = u / ceiling
+    safe = u.clamp(torch.finfo(u.dtype).tiny, _CEILING)
+    bce = weights[:, None] * torch.where(errors[:, None], -1 / safe, 1 / (1 - safe))
+    outer = (bce + 2 * alpha * (u - base[:, None])) / (len(logits) * ceiling)
+    return slope * outer.unsqueeze(1)
