@@ -1,0 +1,110 @@
+"""JSON lines, one object a line, by Python's parser: it names the line of every fault and leaves dates as text."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from dubio.errors import DubioError
+
+_BATCH = 65536  # lines held as Python objects at a time
+
+
+class _Doubled(ValueError):
+    """A key appears twice in one object."""
+
+
+def read_jsonl(path: Path) -> pa.Table:
+    """One row a non-blank line; a key that a line lacks is null there.
+
+    Raises DubioError naming the line that is not UTF-8, not an object, doubles a key, or changes a column's type.
+    """
+    parts: list[pa.Table] = []
+    rows: list[dict[str, Any]] = []
+    lines: list[int] = []
+    with path.open("rb") as opened:
+        for number, raw in enumerate(opened, start=1):
+            if raw.strip() == b"":
+                continue
+            rows.append(_parse(path, number, raw))
+            lines.append(number)
+            if len(rows) == _BATCH:
+                parts.append(_columns(path, rows, lines))
+                rows, lines = [], []
+    if rows:
+        parts.append(_columns(path, rows, lines))
+    return _join(path, parts)
+
+
+def jsonl_place(path: Path, row: int) -> str:
+    """`line L` (1-based) of data row `row` (0-based); blank lines are not rows."""
+    with path.open("rb") as opened:
+        filled = (number for number, raw in enumerate(opened, start=1) if raw.strip() != b"")
+        for index, number in enumerate(filled):
+            if index == row:
+                return f"line {number}"
+    return f"row {row + 1}"
+
+
+def _unique(items: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(items)
+    if len(made) != len(items):
+        names = [name for name, _ in items]
+        raise _Doubled(next(name for name in names if names.count(name) > 1))
+    return made
+
+
+def _parse(path: Path, number: int, raw: bytes) -> dict[str, Any]:
+    try:
+        value = json.loads(raw.decode("utf-8-sig" if number == 1 else "utf-8"), object_pairs_hook=_unique)
+    except UnicodeDecodeError as error:
+        raise DubioError(f"{path}: line {number}: its byte {error.start} is not UTF-8; save as UTF-8") from error
+    except _Doubled as error:
+        raise DubioError(f"{path}: line {number}: key {str(error)!r} appears twice; rename one") from error
+    except (json.JSONDecodeError, RecursionError) as error:
+        reason = error.msg if isinstance(error, json.JSONDecodeError) else "too deeply nested"
+        raise DubioError(f"{path}: line {number} is not JSON ({reason}); give one object a line") from error
+    if not isinstance(value, dict):
+        raise DubioError(f"{path}: line {number} is not a JSON object; give one object a line")
+    return value  # pyright: ignore[reportUnknownVariableType]
+
+
+def _columns(path: Path, rows: list[dict[str, Any]], lines: list[int]) -> pa.Table:
+    columns: dict[str, pa.Array] = {}
+    for name in dict.fromkeys(name for row in rows for name in row):
+        values = [row.get(name) for row in rows]
+        try:
+            columns[name] = pa.array(values)
+        except (pa.ArrowException, UnicodeEncodeError, OverflowError) as error:
+            raise DubioError(f"{path}: {_culprit(name, values, lines)}") from error
+    return pa.table(columns) if columns else pa.table({"": pa.nulls(len(rows))})
+
+
+def _culprit(name: str, values: Sequence[Any], lines: Sequence[int]) -> str:
+    """Says on which line a column stops being of one type."""
+    first: type | None = None
+    for value, line in zip(values, lines, strict=True):
+        if isinstance(value, str) and not value.isascii():
+            try:
+                value.encode()
+            except UnicodeEncodeError:
+                return f"line {line}: column {name!r} holds half a surrogate pair; mend the text"
+        kind = float if type(value) is int else type(value)
+        if value is None or kind is first:
+            continue
+        if first is not None:
+            return f"line {line}: column {name!r} turns from {first.__name__} to {kind.__name__}; use one type"
+        first = kind
+    return f"column {name!r} holds values too large or of several types from line {lines[0]}; use one type"
+
+
+def _join(path: Path, parts: list[pa.Table]) -> pa.Table:
+    if not parts:
+        return pa.table({})
+    try:
+        return pa.concat_tables(parts, promote_options="permissive")
+    except pa.ArrowException as error:
+        reason = str(error).splitlines()[0][:200]
+        raise DubioError(f"{path}: a column changes its type between lines ({reason}); use one type") from error

@@ -1,0 +1,108 @@
+"""From a path or a hub name to an Arrow table with every column as it came, and a way to say where a row lies."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from pyarrow import parquet
+
+from dubio.data.read_csv import csv_place, read_csv
+from dubio.data.read_jsonl import jsonl_place, read_jsonl
+from dubio.errors import DubioError
+
+HUB = "hub:"
+EXTENSIONS = (".csv", ".jsonl", ".ndjson", ".parquet")
+
+
+@dataclass(frozen=True)
+class Source:
+    """frame: N rows as read. place: row (0-based) -> `line 7` or `row 7` (1-based), slow, for messages."""
+
+    name: str
+    frame: pa.Table
+    place: Callable[[int], str]
+
+
+def row_place(row: int) -> str:
+    """`row R`, counted from 1: for tables that have no lines."""
+    return f"row {row + 1}"
+
+
+def read_source(where: str | Path) -> Source:
+    """Reads a .csv, .jsonl (.ndjson) or .parquet file, or `hub:NAME[/CONFIG]:SPLIT`.
+
+    Raises DubioError on a missing file, a folder, an unknown extension, a damaged file, doubled columns, zero rows.
+    """
+    if str(where).startswith(HUB):
+        source = Source(str(where), _read_hub(str(where)), row_place)
+    else:
+        source = _read_file(Path(where).expanduser())
+    names = source.frame.column_names
+    doubled = next((name for name in names if names.count(name) > 1), None)
+    if doubled is not None:
+        raise DubioError(f"{source.name}: column name {doubled!r} appears twice; rename one")
+    if source.frame.num_rows == 0:
+        raise DubioError(f"{source.name}: zero rows; give a file with at least one")
+    return source
+
+
+def _read_file(path: Path) -> Source:
+    if path.is_dir():
+        raise DubioError(f"{path} is a folder; name a file ({', '.join(EXTENSIONS)})")
+    if not path.exists():
+        raise DubioError(f"{path}: no such file; check the path (hub data sets: {HUB}NAME[/CONFIG]:SPLIT)")
+    kind = path.suffix.lower()
+    try:
+        if kind == ".csv":
+            return Source(str(path), read_csv(path), lambda row: csv_place(path, row))
+        if kind in (".jsonl", ".ndjson"):
+            return Source(str(path), read_jsonl(path), lambda row: jsonl_place(path, row))
+        if kind == ".parquet":
+            return Source(str(path), _read_parquet(path), row_place)
+    except OSError as error:
+        raise DubioError(f"{path}: cannot be read ({error.strerror or error}); check its permissions") from error
+    raise DubioError(f"{path}: unknown extension {kind!r}; give one of {', '.join(EXTENSIONS)}")
+
+
+def _read_parquet(path: Path) -> pa.Table:
+    try:
+        with parquet.ParquetFile(path) as opened:
+            frame = opened.read()
+        frame.validate(full=True)  # a flipped byte may leave a page readable and its text not UTF-8
+    except PermissionError:
+        raise
+    except (pa.ArrowException, OSError, UnicodeDecodeError, ValueError) as error:
+        reason = (str(error).splitlines() or ["unreadable"])[0][:160]
+        raise DubioError(f"{path}: damaged or truncated Parquet ({reason}); write or copy it again") from error
+    return frame
+
+
+def _read_hub(where: str) -> pa.Table:
+    """`hub:NAME[/CONFIG]:SPLIT`; `a/b` is tried as the data set a/b first, then as data set a, config b."""
+    name, _, split = where.removeprefix(HUB).rpartition(":")
+    parts = name.split("/")
+    if not split or not all(parts) or len(parts) > 3:
+        raise DubioError(f"{where}: expected {HUB}NAME[/CONFIG]:SPLIT, such as {HUB}nyu-mll/glue/sst2:validation")
+    try:
+        datasets: Any = import_module("datasets")
+    except ImportError as error:
+        raise DubioError("hub data sets need the datasets package: pip install 'dubio[hub]'") from error
+    readings = [(name, None)] if len(parts) < 3 else []
+    if len(parts) > 1:
+        readings.append(("/".join(parts[:-1]), parts[-1]))
+    missing: Exception | None = None
+    for data_set, config in readings:
+        try:
+            return datasets.load_dataset(data_set, config, split=split).with_format("arrow")[:]
+        except FileNotFoundError as error:  # the data set is not there under this reading
+            missing = error
+        except Exception as error:  # network, split, config: many types, none of them ours
+            raise DubioError(f"{where}: {_first_line(error)}; check name, config, split and network") from error
+    raise DubioError(f"{where}: no such data set ({_first_line(missing)}); check the name") from missing
+
+
+def _first_line(error: Exception | None) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]

@@ -1,0 +1,81 @@
+"""Train, calibration and test must not share rows: numbers measured on rows that were learned from are not numbers.
+
+Rows are compared by hashes of their whitespace-normalised text (and pair), so a copy with other blanks is still a copy.
+An artefact keeps the hashes of its train split, 16 bytes a row, and later splits are checked against them.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dubio.arrays import Bool
+from dubio.data.tables import TextTable
+from dubio.data.texts import DIGEST
+from dubio.errors import DubioError
+
+STORED = "train (as stored)"
+
+
+@dataclass(frozen=True)
+class SplitReport:
+    """Of each split by name: how many rows, and how many of them repeat an earlier row of the same split."""
+
+    rows: Mapping[str, int]
+    duplicates: Mapping[str, int]
+
+    def __str__(self) -> str:
+        return "; ".join(
+            f"{name}: {count} rows" + (f" ({self.duplicates[name]} repeated)" if self.duplicates[name] else "")
+            for name, count in self.rows.items()
+        )
+
+
+def check_disjoint(tables: Mapping[str, TextTable], train_hashes: NDArray[np.uint8] | None = None) -> SplitReport:
+    """Refuses splits that share a row; repeated rows inside one split are counted, not refused.
+
+    train_hashes: `[N, 16]` row hashes of a train split whose texts are no longer at hand.
+    Raises DubioError naming the two splits, how many rows of the second are in the first, and one such text.
+    """
+    hashes = {name: table.rows_hash for name, table in tables.items()}
+    if train_hashes is not None and "train" not in tables:
+        hashes = {STORED: as_hashes(train_hashes), **hashes}
+    for first, second in combinations(hashes, 2):
+        shared = overlap(hashes[second], hashes[first])
+        if shared.any():
+            row = int(np.argmax(shared))
+            table = tables[second]
+            raise DubioError(
+                f"{int(shared.sum())} of {len(shared)} rows of {second} are also in {first}, such as "
+                f"{table.place(row)}: {_excerpt(table.texts[row])!r}; remove them from one of the two"
+            )
+    return SplitReport(
+        {name: len(table) for name, table in tables.items()},
+        {name: len(table) - len(np.unique(_keys(table.rows_hash))) for name, table in tables.items()},
+    )
+
+
+def overlap(hashes: NDArray[np.uint8], others: NDArray[np.uint8]) -> Bool:
+    """`[N]` True where a row of `hashes [N, 16]` occurs among `others [M, 16]`; one sort, no loop."""
+    return np.isin(_keys(as_hashes(hashes)), _keys(as_hashes(others)))
+
+
+def as_hashes(values: Any) -> NDArray[np.uint8]:
+    """Row hashes `[N, 16]` uint8, as stored beside an artefact; raises DubioError on another shape or type."""
+    array = np.asarray(values)
+    if array.ndim != 2 or array.shape[1] != DIGEST or array.dtype != np.uint8:
+        raise DubioError(f"row hashes: expected [rows, {DIGEST}] bytes, got {array.shape} of {array.dtype}; fit again")
+    return np.ascontiguousarray(array)
+
+
+def _keys(hashes: NDArray[np.uint8]) -> NDArray[np.bytes_]:
+    # Fixed-width byte strings compare by memory; NumPy strips trailing zeros of both sides alike, so equality is exact.
+    return hashes.view(f"S{DIGEST}").ravel()
+
+
+def _excerpt(text: str) -> str:
+    short = " ".join(text.split())
+    return short if len(short) <= 60 else short[:59] + "…"

@@ -1,0 +1,152 @@
+import numpy as np
+import pytest
+from scipy.special import softmax
+from scipy.stats import spearmanr
+from sklearn.metrics import log_loss, roc_auc_score
+
+import dubio.metrics as dm
+from dubio.containers import Scores
+from dubio.errors import DubioError
+from dubio.metrics.evaluation import DETECTION
+
+DRAWS = dm.Bootstrap(draws=120, seed=3)
+
+
+@pytest.fixture(scope="module")
+def case():
+    generator = np.random.default_rng(0)
+    logits = generator.normal(size=(500, 3)) * 2
+    p = softmax(logits, axis=1)
+    labels = np.array([generator.choice(3, p=row) for row in p])
+    u = 1 - p.max(axis=1)
+    scores = [
+        Scores.of("softmax_response", u, u),
+        Scores.of("noisy", np.round(u + 0.3 * generator.normal(size=500), 1)),
+        Scores.of("noise", generator.normal(size=500)),
+    ]
+    return logits, labels, scores
+
+
+def by_name(rows):
+    table = {(r.method, r.metric): r for r in rows}
+    assert len(table) == len(rows)
+    return table
+
+
+def test_every_row_equals_its_metric(case):
+    logits, labels, scores = case
+    table = by_name(dm.evaluate_scores("test", scores, logits, labels, bootstrap=DRAWS))
+    p, errors = softmax(logits, axis=1), logits.argmax(axis=1) != labels
+    for s in scores:
+        assert table[s.method, "error_roc_auc"].value == pytest.approx(roc_auc_score(errors, s.uncertainty))
+        assert table[s.method, "aurc"].value == dm.aurc(s.uncertainty, errors)
+        assert table[s.method, "tie_share"].value == dm.tie_share(s.uncertainty)
+        for name in DETECTION:
+            row = table[s.method, name]
+            assert row.low <= row.value <= row.high
+            assert row.split == "test"
+    assert table["adapter", "nll"].value == pytest.approx(log_loss(labels, p))
+    assert table["adapter", "accuracy"].value == pytest.approx(1 - errors.mean())
+    assert table["adapter", "brier"].value == pytest.approx(dm.brier(p, labels))
+    assert table["adapter", "ece_equal_mass_15"].value == pytest.approx(
+        dm.ece(p.max(axis=1), ~errors, scheme="equal_mass"))  # fmt: skip
+    sr = scores[0]
+    for name, scheme in (("error_probability_ece", "equal_mass"), ("error_probability_ece_equal_width", "equal_width")):
+        row = table[sr.method, name]
+        assert row.value == pytest.approx(dm.ece(sr.error_probability, errors, scheme=scheme))
+        assert row.low < row.value < row.high
+    assert (scores[1].method, "error_probability_ece") not in table
+
+
+def test_gains_are_paired_differences(case):
+    logits, labels, scores = case
+    errors = logits.argmax(axis=1) != labels
+    table = by_name(dm.evaluate_scores("test", scores, logits, labels, bootstrap=DRAWS))
+    assert ("softmax_response", "error_roc_auc_gain") not in table
+    for s in scores[1:]:
+        gain = table[s.method, "error_roc_auc_gain"]
+        base = scores[0].uncertainty
+        assert gain.value == pytest.approx(dm.roc_auc(s.uncertainty, errors) - dm.roc_auc(base, errors))
+        assert gain.low < gain.value < gain.high
+        delong = dm.delong_test(s.uncertainty, base, errors)
+        assert table[s.method, "error_roc_auc_gain_p_delong"].value == delong.p_value
+        assert (gain.high - gain.low) / 3.92 == pytest.approx(delong.standard_error, rel=0.35)
+    assert table["noise", "error_roc_auc_gain_p"].value < 0.05
+    assert table["noise", "error_roc_auc_gain"].high < 0
+
+
+def test_seed_decides_and_method_order_does_not(case):
+    logits, labels, scores = case
+    one = by_name(dm.evaluate_scores("test", scores, logits, labels, bootstrap=DRAWS))
+    two = by_name(dm.evaluate_scores("test", scores[::-1], logits, labels, bootstrap=DRAWS))
+    other = by_name(dm.evaluate_scores("test", scores, logits, labels, bootstrap=dm.Bootstrap(120, 4)))
+    assert one == two
+    assert one != other
+
+
+@pytest.mark.parametrize("wrong", [False, True])
+def test_without_errors_undefined_metrics_are_absent(wrong):
+    logits = np.array([[3.0, 0], [2, 0], [0, 1], [0, 4]])
+    labels = logits.argmax(axis=1) ^ wrong
+    scores = [Scores.of("softmax_response", np.arange(4.0)), Scores.of("b", np.arange(4.0)[::-1])]
+    table = by_name(dm.evaluate_scores("test", scores, logits, labels, bootstrap=DRAWS))
+    names = {metric for method, metric in table if method == "b"}
+    gains = {"error_roc_auc_gain", "error_roc_auc_gain_p", "error_roc_auc_gain_p_delong"}
+    assert not names & ({"error_roc_auc", "error_pr_auc", "fpr_at_95_tpr", "prr"} | gains)
+    assert table["b", "aurc"].value == float(wrong)
+    assert all(np.isfinite(row.value) for row in table.values())
+
+
+def test_system_metrics(case):
+    logits, labels, scores = case
+    p = softmax(logits, axis=1)
+    rows = dm.evaluate_system("test", "ensemble", p, labels, scores[1].uncertainty, bootstrap=DRAWS)
+    table = by_name(rows)
+    errors = p.argmax(axis=1) != labels
+    assert all(name.startswith("system_") for _, name in table)
+    assert table["ensemble", "system_aurc"].value == dm.aurc(scores[1].uncertainty, errors)
+    assert table["ensemble", "system_augrc"].value == dm.augrc(scores[1].uncertainty, errors)
+    assert table["ensemble", "system_nll"].value == pytest.approx(log_loss(labels, p))
+    sure = np.eye(3)[(labels + (np.arange(500) < 5)) % 3]  # five labels are given probability 0
+    kept = by_name(dm.evaluate_system("test", "e", sure, labels, scores[1].uncertainty, bootstrap=DRAWS))
+    assert ("e", "system_nll") not in kept
+    assert kept["e", "system_accuracy"].value == pytest.approx(0.99)
+    with pytest.raises(DubioError, match="sum to 1"):
+        dm.evaluate_system("test", "e", logits, labels, scores[1].uncertainty)
+
+
+def test_ood():
+    generator = np.random.default_rng(0)
+    inside, outside = generator.normal(size=200), generator.normal(size=90) + 1
+    table = by_name(dm.evaluate_ood([Scores.of("md", inside)], [Scores.of("md", outside)], "ood", bootstrap=DRAWS))
+    truth = np.repeat([0, 1], [200, 90])
+    row = table["md", "ood_roc_auc"]
+    assert row.value == pytest.approx(roc_auc_score(truth, np.concatenate([inside, outside])))
+    assert row.low < row.value < row.high
+    with pytest.raises(DubioError, match="same methods"):
+        dm.evaluate_ood([Scores.of("a", inside)], [Scores.of("b", outside)], "ood")
+
+
+def test_correlation(case):
+    _, _, scores = case
+    truth = np.round(scores[0].uncertainty, 1)
+    flat = Scores.of("flat", np.zeros(500))
+    table = by_name(dm.correlation("test", [*scores, flat], truth, "spearman_disagreement", bootstrap=DRAWS))
+    for s in scores:
+        row = table[s.method, "spearman_disagreement"]
+        assert row.value == pytest.approx(spearmanr(s.uncertainty, truth).statistic)
+        assert row.low < row.value < row.high
+    assert ("flat", "spearman_disagreement") not in table
+
+
+def test_refusals(case):
+    logits, labels, scores = case
+    with pytest.raises(DubioError, match="reference 'x' is not among"):
+        dm.evaluate_scores("test", scores, logits, labels, reference="x")
+    with pytest.raises(DubioError, match="given once"):
+        dm.evaluate_scores("test", [scores[0], scores[0]], logits, labels)
+    with pytest.raises(DubioError, match="softmax_response scored 500 rows, and there are 499"):
+        dm.evaluate_scores("test", scores, logits[1:], labels[1:])
+    with pytest.raises(DubioError, match="no rows"):
+        dm.evaluate_scores("test", [], np.zeros((0, 2)), [], reference=None)
+    assert dm.evaluate_scores("test", [], logits, labels, reference=None, bootstrap=DRAWS)[0].method == "adapter"
