@@ -87,8 +87,8 @@ def main():
     print(f"{len(trials)} trials, {options.rows} rows x 384, 3 classes, {torch.get_num_threads()} threads")
     print(f"one by one {serial:.1f} s; stacked {min(stacked):.2f} to {max(stacked):.2f} s; largest gap in U {gap:.1e}")
     median = sorted(stacked)[len(stacked) // 2]
-    print(json.dumps({"ratio": round(serial / median, 1), "auc_stack": round(best[0], 5), "auc_one_by_one":
-                      round(best[1], 5), "seconds_stack": round(median, 2), "seconds_one_by_one": round(serial, 1)}))  # fmt: skip
+    found = {"ratio": round(serial / median, 1), "auc_stack": round(best[0], 5), "auc_one_by_one": round(best[1], 5)}
+    print(json.dumps({**found, "seconds_stack": round(median, 2), "seconds_one_by_one": round(serial, 1)}))
 
 
 if __name__ == "__main__":

@@ -60,17 +60,23 @@ def _layer_spec(layer: nn.Module) -> dict[str, Any] | None:
     match layer:
         case nn.Linear():
             return {"layer": "linear", "in": layer.in_features, "out": layer.out_features,
-                    "bias": layer.bias is not None}  # fmt: skip
+                    "bias": _has_bias(layer)}  # fmt: skip
         case nn.Dropout():
             return {"layer": "dropout", "p": layer.p}
         case nn.LayerNorm():
             return {"layer": "norm", "size": layer.normalized_shape[0], "eps": layer.eps,
-                    "bias": layer.bias is not None}  # fmt: skip
+                    "bias": _has_bias(layer)}  # fmt: skip
         case nn.GELU():
             return {"layer": "gelu_tanh" if layer.approximate == "tanh" else "gelu"}
         case _:
-            names = {nn.Tanh: "tanh", nn.ReLU: "relu", nn.SiLU: "silu", nn.Identity: "identity"}
+            names: dict[type[nn.Module], str] = {
+                nn.Tanh: "tanh", nn.ReLU: "relu", nn.SiLU: "silu", nn.Identity: "identity"
+            }  # fmt: skip
             return {"layer": names[type(layer)]} if type(layer) in names else None
+
+
+def _has_bias(layer: nn.Module) -> bool:
+    return any(name == "bias" for name, _ in layer.named_parameters(recurse=False))
 
 
 def _build_layer(spec: Mapping[str, Any]) -> nn.Module:

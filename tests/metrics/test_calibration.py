@@ -58,6 +58,11 @@ def test_confidence_one_belongs_to_the_last_bin():
     assert len(reliability_bins(np.ones(200), correct).rows) == 1
 
 
+def test_an_inner_edge_belongs_to_the_bin_above():
+    # 0.5 joins 0.9, not 0.1: |0.1 - 0| / 3 + |1.4 - 1| / 3.
+    assert ece([0.1, 0.5, 0.9], [0, 0, 1], bins=2) == pytest.approx(0.5 / 3)
+
+
 def slow_equal_mass(p, happened, bins):
     """Splits every row into `bins` equal parts, so that each bin holds exactly N parts; tied rows are shared evenly."""
     values = np.unique(p)

@@ -7,11 +7,11 @@ from itertools import product
 import numpy as np
 import pytest
 import torch
-from synthetic import planted
 from torch import nn
 
 from dubio.scores.adue_stack import FitRows, Recipe, Trial, one_cycle, train_stack
 from dubio.scores.stacked_head import StackedHead
+from synthetic import planted
 
 TRIALS = [Trial(*t) for t in product((1e-2, 1e-3), (2, 4), (0.0, 0.3), (0.01, 1.0))]
 
@@ -78,7 +78,7 @@ def test_stack_equals_one_by_one(name):
     table, _ = planted(400)
     head, rows, recipe = heads()[name], as_rows(table), Recipe(batch_size=64)
     watch = torch.from_numpy(planted(100, seed=1)[0].features)
-    seen, stack = train_stack(head, rows, TRIALS, recipe, watch)
+    seen, _stack = train_stack(head, rows, TRIALS, recipe, watch)
     assert set(seen) == {(i, e + 1) for i, t in enumerate(TRIALS) for e in range(t.epochs)}
     for index, trial in enumerate(TRIALS):
         for epoch, expected in one_by_one(head, rows, trial, recipe, watch).items():

@@ -1,4 +1,4 @@
-"""AdUE, anchored probe and refitted head: the published checks, their limits, their honesty, their refusal of nonsense."""
+"""AdUE, anchored probe and refitted head: the published checks, limits, honesty, and refusal of nonsense."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,6 @@ from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss, roc_auc_score
 from sklearn.preprocessing import StandardScaler
-from synthetic import planted
 from torch import nn
 
 from dubio.containers import Representations, concatenate
@@ -17,6 +16,7 @@ from dubio.scores.anchored_probe import AnchoredProbe
 from dubio.scores.log_space import error_log_odds, log_error
 from dubio.scores.refitted_head import RefittedHead
 from dubio.scores.registry import METHODS
+from synthetic import planted
 
 SMALL = {"learning_rates": (1e-2, 1e-3), "epochs": (3,), "alphas": (0.0, 0.3), "betas": (0.01, 1.0)}
 

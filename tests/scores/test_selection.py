@@ -15,7 +15,7 @@ def data(n=400, seed=0, signal=1.0):
 
 
 def test_auc_equals_scikit_learn_under_ties():
-    g, errors, scores = data()
+    _g, errors, scores = data()
     many = np.stack([scores, np.round(scores), np.zeros(400), -scores])
     expected = [roc_auc_score(errors, row) for row in many]
     np.testing.assert_allclose(error_auc(many, errors), expected)
@@ -45,7 +45,7 @@ def test_one_standard_error_prefers_caution_only_within_the_noise():
 
 
 def test_guard_keeps_a_better_score_and_refuses_a_worse_one():
-    g, errors, scores = data(1200)
+    _g, errors, scores = data(1200)
     folds = np.arange(1200) % 5
     better = scores + 1.0 * errors
     assert guard(better, scores, errors, folds).kept
@@ -64,7 +64,7 @@ def test_guard_rarely_keeps_a_score_that_is_no_better():
 
 
 def test_guard_compares_within_folds_only():
-    g, errors, scores = data(1000)
+    _g, errors, scores = data(1000)
     folds = np.arange(1000) % 5
     shifted = scores + 100.0 * folds  # each fold on its own level, as out-of-fold fits may be
     verdict = guard(shifted, scores, errors, folds)

@@ -22,9 +22,9 @@ from transformers import DataCollatorWithPadding, Trainer, TrainingArguments, se
 from dubio.arrays import Int64
 from dubio.errors import DubioError
 from dubio.files import sha256_json, write_json
-from dubio.models.loading import load_base
+from dubio.models.adapter_files import RECORD
+from dubio.models.base import base_hash, load_base
 
-RECORD = "dubio_training.json"
 # The projections that LoRA adapts, family by family: query, key, value (one fused module in GPT-2 and ModernBERT).
 _TARGETS = (
     ("query", "key", "value"),
@@ -100,6 +100,7 @@ def train_adapter(
     history = [entry for entry in trainer.state.log_history if "eval_accuracy" in entry]
     record = {
         "base": base,
+        "base_sha256": base_hash(base),
         "labels": list(labels),
         "max_length": plan.max_length,
         "plan": asdict(plan),

@@ -58,7 +58,7 @@ class CalibrationFigure(_Strict):
 
 
 class Manifest(_Strict):
-    """Everything about an artefact but its arrays. `model` identifies the adapted model; `files` are all other files."""
+    """Everything about an artefact but its arrays. `model` identifies the adapted model; `files`: name -> SHA-256."""
 
     schema_version: int
     versions: dict[str, str]

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from dubio.data.arrow import ArrowColumn, compute, one_array
 from dubio.data.readers import Source
 from dubio.data.texts import Texts
 from dubio.errors import DubioError
@@ -43,7 +43,8 @@ def choose(columns: Columns, source: Source) -> Columns:
         text = next((name for name in TEXTS if name in have and name not in (pair, label)), None)
     if text is None:
         raise DubioError(f"{source.name}: no text column found; name one of: {listed(have)}")
-    if len({text, pair, columns.label}) < 3 and None not in (pair, columns.label) or text in (pair, columns.label):
+    named = [name for name in (text, pair, columns.label) if name is not None]
+    if len(set(named)) < len(named):
         raise DubioError(f"{source.name}: text, pair and label must be different columns; there are: {listed(have)}")
     return Columns(text, pair, None if label in (text, pair) else label)
 
@@ -55,39 +56,37 @@ def listed(names: Sequence[str]) -> str:
 
 def text_column(source: Source, name: str) -> Texts:
     """The column as N non-blank strings; raises DubioError naming the first row that is missing, blank or not text."""
-    column = source.frame.column(name)
-    if isinstance(column.type, pa.DictionaryType):
-        column = column.cast(column.type.value_type)
+    column = one_array(source.frame.column(name))
     kind = column.type
     if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
         raise DubioError(f"{source.name}: column {name!r} holds numbers, not text; name the text column")
-    if not any(test(kind) for test in _TEXT_TYPES):
-        if not pa.types.is_null(kind):
-            raise DubioError(f"{source.name}: column {name!r} holds {kind}, not text; name the text column")
+    if not any(test(kind) for test in (*_TEXT_TYPES, pa.types.is_null)):
+        raise DubioError(f"{source.name}: column {name!r} holds {kind}, not text; name the text column")
     try:
         texts = Texts.of(column)
     except pa.ArrowException as error:
         raise DubioError(f"{source.name}: column {name!r} holds bytes that are not UTF-8; store text") from error
-    _refuse(source, name, pc.is_null(texts.array), "is missing; fill it or remove the row")
-    blank = pc.equal(pc.utf8_length(pc.utf8_trim_whitespace(texts.array)), 0)
+    _refuse(source, name, compute.is_null(texts.array), "is missing; fill it or remove the row")
+    blank = compute.equal(compute.utf8_length(compute.utf8_trim_whitespace(texts.array)), 0)
     _refuse(source, name, blank, "is empty; fill it or remove the row")
-    if pc.all(pc.match_substring_regex(texts.array, _NUMBER)).as_py():
+    if compute.all(compute.match_substring_regex(texts.array, _NUMBER)).as_py():
         raise DubioError(f"{source.name}: column {name!r} holds only numbers, not text; name the text column")
     return texts
 
 
-def label_column(source: Source, name: str, *, strict: bool) -> pa.Array | None:
+def label_column(source: Source, name: str, *, strict: bool) -> ArrowColumn | None:
     """The raw labels `[N]`; where one is missing, DubioError naming the row if `strict`, else None for the column."""
-    column = source.frame.column(name)
-    if isinstance(column.type, pa.DictionaryType):
-        column = column.cast(column.type.value_type)
-    missing = pc.is_null(column, nan_is_null=True)
+    column = one_array(source.frame.column(name))
+    missing = compute.is_null(column, nan_is_null=True)
     if any(test(column.type) for test in _TEXT_TYPES[:3]):
-        missing = pc.or_(missing, pc.fill_null(pc.equal(pc.utf8_length(pc.utf8_trim_whitespace(column)), 0), True))
-    if not strict and pc.any(missing).as_py():
+        missing = compute.or_(
+            missing,
+            compute.fill_null(compute.equal(compute.utf8_length(compute.utf8_trim_whitespace(column)), 0), True),
+        )
+    if not strict and compute.any(missing).as_py():
         return None
     _refuse(source, name, missing, "is missing or NaN; label the row or remove it")
-    return pa.concat_arrays(column.chunks) if isinstance(column, pa.ChunkedArray) else column
+    return column
 
 
 _TEXT_TYPES = (
@@ -95,7 +94,7 @@ _TEXT_TYPES = (
 )  # fmt: skip
 
 
-def _refuse(source: Source, name: str, bad: pa.Array | pa.ChunkedArray, reason: str) -> None:
-    row = pc.index(bad, True).as_py()
+def _refuse(source: Source, name: str, bad: ArrowColumn, reason: str) -> None:
+    row = compute.index(bad, True).as_py()
     if row >= 0:
         raise DubioError(f"{source.name}: {source.place(row)}: column {name!r} {reason}")

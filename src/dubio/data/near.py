@@ -78,7 +78,7 @@ def _shingles(keys: Sequence[str]) -> csr_array:
     vocabulary, columns = np.unique(windows[inside], return_inverse=True)
     shape = (len(keys), len(vocabulary))
     matrix = coo_array((np.ones(len(columns), dtype=np.int32), (rows[: len(windows)][inside], columns)), shape).tocsr()
-    matrix.data[:] = 1
+    matrix.data[:] = 1  # repeats within a text were summed: a set counts each once
     return matrix
 
 

@@ -13,12 +13,13 @@ from pathlib import Path
 import pyarrow as pa
 from pyarrow import csv as arrow_csv
 
+from dubio.data.arrow import ArrowTable
 from dubio.errors import DubioError
 
 _BLOCK = 1 << 24  # bytes read at a time: also the longest row that Arrow accepts
 
 
-def read_csv(path: Path) -> pa.Table:
+def read_csv(path: Path) -> ArrowTable:
     """All columns as large_string. Raises DubioError on bad bytes, ragged rows, open quotes, no or doubled header."""
     header = _header(path)
     options = arrow_csv.ConvertOptions(

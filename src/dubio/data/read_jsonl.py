@@ -7,21 +7,22 @@ from typing import Any
 
 import pyarrow as pa
 
+from dubio.data.arrow import ArrowColumn, ArrowTable
 from dubio.errors import DubioError
 
 _BATCH = 65536  # lines held as Python objects at a time
 
 
-class _Doubled(ValueError):
+class _DoubledKeyError(ValueError):
     """A key appears twice in one object."""
 
 
-def read_jsonl(path: Path) -> pa.Table:
+def read_jsonl(path: Path) -> ArrowTable:
     """One row a non-blank line; a key that a line lacks is null there.
 
     Raises DubioError naming the line that is not UTF-8, not an object, doubles a key, or changes a column's type.
     """
-    parts: list[pa.Table] = []
+    parts: list[ArrowTable] = []
     rows: list[dict[str, Any]] = []
     lines: list[int] = []
     with path.open("rb") as opened:
@@ -52,7 +53,7 @@ def _unique(items: list[tuple[str, Any]]) -> dict[str, Any]:
     made = dict(items)
     if len(made) != len(items):
         names = [name for name, _ in items]
-        raise _Doubled(next(name for name in names if names.count(name) > 1))
+        raise _DoubledKeyError(next(name for name in names if names.count(name) > 1))
     return made
 
 
@@ -61,7 +62,7 @@ def _parse(path: Path, number: int, raw: bytes) -> dict[str, Any]:
         value = json.loads(raw.decode("utf-8-sig" if number == 1 else "utf-8"), object_pairs_hook=_unique)
     except UnicodeDecodeError as error:
         raise DubioError(f"{path}: line {number}: its byte {error.start} is not UTF-8; save as UTF-8") from error
-    except _Doubled as error:
+    except _DoubledKeyError as error:
         raise DubioError(f"{path}: line {number}: key {str(error)!r} appears twice; rename one") from error
     except (json.JSONDecodeError, RecursionError) as error:
         reason = error.msg if isinstance(error, json.JSONDecodeError) else "too deeply nested"
@@ -71,8 +72,8 @@ def _parse(path: Path, number: int, raw: bytes) -> dict[str, Any]:
     return value  # pyright: ignore[reportUnknownVariableType]
 
 
-def _columns(path: Path, rows: list[dict[str, Any]], lines: list[int]) -> pa.Table:
-    columns: dict[str, pa.Array] = {}
+def _columns(path: Path, rows: list[dict[str, Any]], lines: list[int]) -> ArrowTable:
+    columns: dict[str, ArrowColumn] = {}
     for name in dict.fromkeys(name for row in rows for name in row):
         values = [row.get(name) for row in rows]
         try:
@@ -100,7 +101,7 @@ def _culprit(name: str, values: Sequence[Any], lines: Sequence[int]) -> str:
     return f"column {name!r} holds values too large or of several types from line {lines[0]}; use one type"
 
 
-def _join(path: Path, parts: list[pa.Table]) -> pa.Table:
+def _join(path: Path, parts: list[ArrowTable]) -> ArrowTable:
     if not parts:
         return pa.table({})
     try:

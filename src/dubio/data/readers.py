@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 from pyarrow import parquet
 
+from dubio.data.arrow import ArrowTable
 from dubio.data.read_csv import csv_place, read_csv
 from dubio.data.read_jsonl import jsonl_place, read_jsonl
 from dubio.errors import DubioError
@@ -22,7 +23,7 @@ class Source:
     """frame: N rows as read. place: row (0-based) -> `line 7` or `row 7` (1-based), slow, for messages."""
 
     name: str
-    frame: pa.Table
+    frame: ArrowTable
     place: Callable[[int], str]
 
 
@@ -67,7 +68,7 @@ def _read_file(path: Path) -> Source:
     raise DubioError(f"{path}: unknown extension {kind!r}; give one of {', '.join(EXTENSIONS)}")
 
 
-def _read_parquet(path: Path) -> pa.Table:
+def _read_parquet(path: Path) -> ArrowTable:
     try:
         with parquet.ParquetFile(path) as opened:
             frame = opened.read()
@@ -80,7 +81,7 @@ def _read_parquet(path: Path) -> pa.Table:
     return frame
 
 
-def _read_hub(where: str) -> pa.Table:
+def _read_hub(where: str) -> ArrowTable:
     """`hub:NAME[/CONFIG]:SPLIT`; `a/b` is tried as the data set a/b first, then as data set a, config b."""
     name, _, split = where.removeprefix(HUB).rpartition(":")
     parts = name.split("/")
@@ -90,7 +91,7 @@ def _read_hub(where: str) -> pa.Table:
         datasets: Any = import_module("datasets")
     except ImportError as error:
         raise DubioError("hub data sets need the datasets package: pip install 'dubio[hub]'") from error
-    readings = [(name, None)] if len(parts) < 3 else []
+    readings: list[tuple[str, str | None]] = [(name, None)] if len(parts) < 3 else []
     if len(parts) > 1:
         readings.append(("/".join(parts[:-1]), parts[-1]))
     missing: Exception | None = None

@@ -1,6 +1,6 @@
 """A table of texts as dubio reads it: texts, pair texts, raw labels, and every other column kept for writing back."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from dubio.arrays import Float64, Int64
+from dubio.data.arrow import ArrowColumn, ArrowTable, compute
 from dubio.data.columns import Columns, choose, label_column, listed, text_column
 from dubio.data.labels import map_labels
 from dubio.data.readers import read_source, row_place
@@ -30,8 +30,8 @@ class TextTable:
 
     texts: Texts
     pairs: Texts | None
-    raw_labels: pa.Array | None
-    frame: pa.Table
+    raw_labels: ArrowColumn | None
+    frame: ArrowTable
     name: str
     source: str
     place: Callable[[int], str] = field(default=row_place, repr=False)
@@ -61,8 +61,8 @@ class TextTable:
             self.frame.take(chosen), self.name, self.source, lambda row: place(int(index[row])),
         )  # fmt: skip
 
-    def label_ids(self, names: Any) -> Int64:
-        """`[N]` class indices under the model's label `names`; raises DubioError without labels or on an unknown one."""
+    def label_ids(self, names: Sequence[str]) -> Int64:
+        """`[N]` class indices under the model's label `names`; raises DubioError on an unknown or absent one."""
         if self.raw_labels is None:
             raise DubioError(
                 f"{self.source}: no complete label column, and this step needs one; there are: "
@@ -70,7 +70,7 @@ class TextTable:
             )
         return map_labels(self.raw_labels, names, self.source, self.place)
 
-    def extra(self, column: str) -> pa.ChunkedArray:
+    def extra(self, column: str) -> ArrowColumn:
         """Any column of the input as Arrow; raises DubioError listing the columns if it is not there."""
         if column not in self.frame.column_names:
             raise DubioError(f"{self.source}: no column {column!r}; there are: {listed(self.frame.column_names)}")
@@ -81,9 +81,9 @@ class TextTable:
         values = self.extra(column)
         try:
             if pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
-                trimmed = pc.utf8_trim_whitespace(values)
-                values = pc.if_else(pc.equal(pc.utf8_length(trimmed), 0), None, trimmed)
-            return pc.fill_null(values.cast(pa.float64()), float("nan")).to_numpy()
+                trimmed = compute.utf8_trim_whitespace(values)
+                values = compute.if_else(compute.equal(compute.utf8_length(trimmed), 0), None, trimmed)
+            return compute.fill_null(values.cast(pa.float64()), float("nan")).to_numpy()
         except pa.ArrowException as error:
             raise DubioError(f"{self.source}: column {column!r} is not numbers; name a numeric column") from error
 

@@ -8,6 +8,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from dubio.data.arrow import ArrowColumn, one_array
+
 DIGEST = 16  # bytes a row hash: 128 bits, no accidental meeting among any number of rows
 _BATCH = 8192
 _BETWEEN = "\x1f"  # counts as whitespace to str.split, so no normalised text contains it
@@ -16,16 +18,14 @@ _BETWEEN = "\x1f"  # counts as whitespace to str.split, so no normalised text co
 class Texts(Sequence[str]):
     """An immutable sequence of N strings over one Arrow array; slices share its memory."""
 
-    def __init__(self, array: pa.Array) -> None:
+    def __init__(self, array: ArrowColumn) -> None:
         self.array = array
 
     @classmethod
     def of(cls, values: Any) -> "Texts":
         """From an Arrow column or any iterable of str."""
-        column: Any = values if isinstance(values, pa.Array | pa.ChunkedArray) else pa.array(values, pa.large_string())
-        column = column.cast(pa.large_string())
-        return cls(pa.concat_arrays(column.chunks) if isinstance(column, pa.ChunkedArray) and column.num_chunks != 1
-                   else column.chunk(0) if isinstance(column, pa.ChunkedArray) else column)  # fmt: skip
+        column = values if isinstance(values, pa.Array | pa.ChunkedArray) else pa.array(values, pa.large_string())
+        return cls(one_array(column.cast(pa.large_string())))
 
     def __len__(self) -> int:
         return len(self.array)

@@ -7,6 +7,7 @@ import pyarrow as pa
 from pyarrow import csv as arrow_csv
 from pyarrow import parquet
 
+from dubio.data.arrow import ArrowTable
 from dubio.errors import DubioError
 from dubio.files import atomic_path
 
@@ -22,7 +23,7 @@ def check_writable(target: Path) -> None:
         raise DubioError(f"{target} is a folder; name a file")
 
 
-def write_frame(frame: pa.Table, target: Path) -> None:
+def write_frame(frame: ArrowTable, target: Path) -> None:
     """Writes N rows; raises DubioError on an unknown extension, an unwritable folder, nested columns in a CSV."""
     check_writable(target)
     kind = target.suffix.lower()

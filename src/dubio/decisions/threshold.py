@@ -89,8 +89,8 @@ def risk_threshold(uncertainty: Any, errors: Any, risk: float, delta: float = 0.
     rows, failed = int(answered[accepted]), int(failures[accepted])
     coverage = rows / len(values)
     promise = (
-        f"At most {risk:.4g} of the answered rows are wrong, with confidence {1 - delta:.4g}: of {len(values)} "
-        f"calibration rows {rows} ({coverage:.1%}) are answered and {failed} of those are wrong."
+        f"At most {_percent(risk)} of the answered rows are wrong, with confidence {_percent(1 - delta)}: "
+        f"of {len(values)} calibration rows {rows} ({coverage:.1%}) are answered and {failed} of those are wrong."
     )
     bound = float(upper_bound(np.array([failed]), np.array([rows]), delta)[0])
     return RiskThreshold(
@@ -121,9 +121,8 @@ def _fresh_levels(answered: Int64, rows: int, risk: float, delta: float) -> Floa
     """`[K]` the part of delta that starts at each candidate: all at the first, or shared with a second start."""
     fresh = np.zeros(len(answered))
     second = int(np.searchsorted(answered, SAFE_END[1] * rows))
-    to_spare = SAFE_END[1] * rows >= 2 * _strong_size(
-        risk, delta
-    )  # so many that a split of delta costs next to nothing
+    # Rows to spare: so many that a split of delta costs next to nothing.
+    to_spare = SAFE_END[1] * rows >= 2 * _strong_size(risk, delta)
     share = SECOND_START if to_spare and second < len(answered) else 0.0
     fresh[0] += (1 - share) * delta
     fresh[second if share else 0] += share * delta
@@ -174,8 +173,14 @@ def _needed_rows(observed: Float64, risk: float, delta: float) -> int | None:
 
 
 def _refusal(rows: int, needed: int | None, risk: float, delta: float) -> str:
-    what = f"No threshold can be promised: {rows} calibration rows do not show that at most {risk:.4g} of any answered "
-    what += f"part is wrong with confidence {1 - delta:.4g}"
+    what = (
+        f"No threshold can be promised: {rows} calibration rows do not show that at most {_percent(risk)} of any "
+        f"answered part is wrong, with confidence {_percent(1 - delta)}"
+    )
     if needed is None:
         return f"{what}; even the most certain rows are observed to be wrong more often, so raise the budget."
     return f"{what}; about {needed} calibration rows would be needed."
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.4g}%"

@@ -33,7 +33,9 @@ def map_arrays(path: Path) -> dict[str, NDArray[Any]]:
         if path.stat().st_size != whole:
             raise ValueError(f"{path.stat().st_size} bytes instead of {whole}")
         return {
-            name: np.memmap(path, _TYPES[entry["dtype"]], "r", 8 + size + entry["data_offsets"][0], tuple(entry["shape"]))
+            name: np.memmap(
+                path, _TYPES[entry["dtype"]], "r", 8 + size + entry["data_offsets"][0], tuple(entry["shape"])
+            )
             for name, entry in header.items()
             if name != "__metadata__" and 0 not in entry["shape"]
         }

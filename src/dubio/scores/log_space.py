@@ -12,7 +12,7 @@ from dubio.arrays import Float64
 def log_softmax(logits: NDArray[Any]) -> Float64:
     """Log-probabilities `[N, C]` in float64 (nats)."""
     out = np.asarray(logits, dtype=np.float64)
-    return out - logsumexp(out, axis=1, keepdims=True)
+    return out - np.asarray(logsumexp(out, axis=1, keepdims=True), dtype=np.float64)
 
 
 def log_error(logits: NDArray[Any]) -> Float64:

@@ -34,7 +34,7 @@ class Design:
     own: int = 0
 
     def predict(self, shared: Float64, grouped: Float64) -> Float64:
-        """eta `[N]` for coefficients u `[D]` and w `[G, own]`."""
+        """The linear predictor `[N]` for coefficients u `[D]` and w `[G, own]`."""
         eta = self.offset + self.x @ shared
         if self.own:
             eta = eta + np.einsum("nd,nd->n", self.x[:, -self.own :], grouped[self.groups])

@@ -1,4 +1,4 @@
-"""Choosing among many candidates without fooling oneself: cross-validated gains, the one-standard-error rule, the guard.
+"""Choosing among candidates without fooling oneself: cross-validated gains, the one-standard-error rule, the guard.
 
 Every candidate is judged by its error ROC-AUC minus that of softmax response on the same held-out fold, so that what
 makes a fold easy or hard cancels. Source: Breiman et al. 1984 (one-standard-error rule); METHODS 1e.4 for the reason.
@@ -90,4 +90,4 @@ def guard(
 
 def _wins(scores: Float64, wrong: NDArray[Any], right: NDArray[Any]) -> NDArray[np.float32]:
     difference = scores[wrong][:, None] - scores[right][None, :]
-    return np.sign(difference).astype(np.float32) / 2
+    return (np.sign(difference) / 2).astype(np.float32)

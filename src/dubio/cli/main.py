@@ -1,0 +1,157 @@
+"""The `dubio` command: one file a subcommand, each imported only when it runs, so that help costs no torch.
+
+Bad input ends with one line on standard error and exit code 2; anything else that goes wrong is a bug and shows itself.
+"""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from dubio.errors import DubioError
+
+app = typer.Typer(
+    name="dubio",
+    help="Tells which predictions of a LoRA-adapted language model can be trusted.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+Adapter = Annotated[str, typer.Argument(help="Adapter folder or hub id, or a fine-tuned classifier.")]
+Base = Annotated[str | None, typer.Option(help="Base model (path, hub id, or .gguf file), if not the adapter's own.")]
+Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")]
+Precision = Annotated[str, typer.Option(help="Forward pass in float32 or bfloat16; scores are float32 either way.")]
+Text = Annotated[str | None, typer.Option("--text", help="Column of the text (default: text, sentence, ...).")]
+Pair = Annotated[str | None, typer.Option("--pair", help="Column of the second text, for pairs.")]
+Label = Annotated[str | None, typer.Option("--label", help="Column of the label (default: label).")]
+MaxLength = Annotated[int | None, typer.Option(help="Tokens a row (default: as trained, at most 512).")]
+Cache = Annotated[Path | None, typer.Option(help="Where representations are kept (default: the user's cache folder).")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress lines.")]
+
+
+@app.command()
+def train(
+    train: Annotated[str, typer.Option(help="Training table (CSV, JSONL, Parquet, or hub:NAME:SPLIT).")],
+    model: Annotated[str, typer.Option(help="Base model: path, hub id, or .gguf file.")],
+    out: Annotated[Path, typer.Option(help="Folder of the new adapter.")],
+    validation: Annotated[str | None, typer.Option(help="Table that picks the best epoch (default: a tenth).")] = None,
+    text: Text = None,
+    pair: Pair = None,
+    label: Label = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="name=value: rank, learning_rate, epochs, batch_size, seed, ...")
+    ] = None,
+) -> None:
+    """Train a LoRA classifier (optional: most users bring their own adapter)."""
+    from dubio.cli.train import run
+
+    run(train, validation, model, out, (text, pair, label), settings or [])
+
+
+@app.command()
+def fit(
+    adapter: Adapter,
+    calibration: Annotated[str, typer.Option(help="Held-out table with labels.")],
+    train: Annotated[str | None, typer.Option(help="The adapter's training table, with labels.")] = None,
+    methods: Annotated[str | None, typer.Option(help="Comma-separated names (default: all; see `methods`).")] = None,
+    base: Base = None,
+    device: Device = "cpu",
+    precision: Precision = "float32",
+    text: Text = None,
+    pair: Pair = None,
+    label: Label = None,
+    max_length: MaxLength = None,
+    cache: Cache = None,
+    quiet: Quiet = False,
+) -> None:
+    """Fit uncertainty onto an adapter; the artefact is written beside it."""
+    from dubio.cli.common import Session
+    from dubio.cli.fit import run
+
+    session = Session(adapter, base, device, precision, (text, pair, label), max_length, cache, quiet)
+    run(session, train, calibration, methods)
+
+
+@app.command()
+def evaluate(
+    adapter: Adapter,
+    test: Annotated[str, typer.Option(help="Test table with labels, opened once.")],
+    ood: Annotated[str | None, typer.Option(help="Table from another domain; labels are not needed.")] = None,
+    report: Annotated[Path | None, typer.Option(help="Folder for index.html and metrics.json.")] = None,
+    risk: Annotated[float, typer.Option(help="Budget for the error rate among answered rows.")] = 0.05,
+    delta: Annotated[float, typer.Option(help="Chance at which the promise may fail.")] = 0.1,
+    base: Base = None,
+    device: Device = "cpu",
+    precision: Precision = "float32",
+    text: Text = None,
+    pair: Pair = None,
+    label: Label = None,
+    max_length: MaxLength = None,
+    cache: Cache = None,
+    quiet: Quiet = False,
+) -> None:
+    """Compare all fitted methods on a test table, with intervals, and write the report."""
+    from dubio.cli.common import Session
+    from dubio.cli.evaluate import run
+
+    session = Session(adapter, base, device, precision, (text, pair, label), max_length, cache, quiet)
+    run(session, test, ood, report, (risk, delta))
+
+
+@app.command()
+def score(
+    adapter: Adapter,
+    table: Annotated[str, typer.Argument(help="Table to score (CSV, JSONL or Parquet).")],
+    output: Annotated[Path, typer.Option(help="Result: .csv, .jsonl or .parquet.")],
+    risk: Annotated[float, typer.Option(help="Budget for the error rate among answered rows.")] = 0.05,
+    delta: Annotated[float, typer.Option(help="Chance at which the promise may fail.")] = 0.1,
+    base: Base = None,
+    device: Device = "cpu",
+    precision: Precision = "float32",
+    text: Text = None,
+    pair: Pair = None,
+    max_length: MaxLength = None,
+    cache: Cache = None,
+    quiet: Quiet = False,
+) -> None:
+    """Add label, probability, uncertainties, error probability and answer/abstain to each row of a table."""
+    from dubio.cli.common import Session
+    from dubio.cli.score import run
+
+    session = Session(adapter, base, device, precision, (text, pair, None), max_length, cache, quiet)
+    run(session, table, output, (risk, delta))
+
+
+@app.command()
+def methods() -> None:
+    """List the methods: what each needs, what it costs, which paper."""
+    from dubio.cli.methods import run
+
+    run()
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for adapter, tables, metrics and report.")] = Path("runs/demo"),
+) -> None:
+    """From nothing to a report: an embedded model on real tweets."""
+    from dubio.cli.demo import run
+
+    run(out)
+
+
+def main() -> Any:
+    """Entry point: turns a DubioError into one line and exit code 2."""
+    try:
+        return app(standalone_mode=True)
+    except DubioError as error:
+        line = " ".join(str(error).split())
+        print(f"dubio: {line}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+if __name__ == "__main__":
+    main()

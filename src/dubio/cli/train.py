@@ -1,0 +1,65 @@
+"""`dubio train`: tables -> a plain PEFT adapter with the record of what it was trained on."""
+
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from dubio.adapters.training import LabelledTexts, TrainingPlan, train_adapter
+from dubio.data.columns import Columns
+from dubio.data.splits import check_disjoint
+from dubio.data.tables import TextTable, read_table
+from dubio.errors import DubioError
+
+
+def run(
+    train: str, validation: str | None, model: str, out: Path, columns: tuple[str | None, str | None, str | None],
+    settings: list[str],
+) -> None:  # fmt: skip
+    """Without a validation table, a tenth of train is held out by a fixed seed."""
+    plan = parse_plan(settings)
+    table = read_table(train, columns=Columns(*columns), need_labels=True)
+    if validation is not None:
+        held = read_table(validation, columns=Columns(*columns), need_labels=True)
+    else:
+        order = np.random.default_rng(plan.seed).permutation(len(table))
+        held, table = table.take(np.sort(order[: len(table) // 10])), table.take(np.sort(order[len(table) // 10 :]))
+    report = check_disjoint({"train": table, "validation": held})
+    labels = label_names(table)
+    record = train_adapter(model, labels, labelled(table, labels), labelled(held, labels), out, plan)
+    best = record["best_epoch"]
+    Console().print(
+        f"{report}\nbest epoch {best} of {plan.epochs}, validation accuracy "
+        f"{record['validation_accuracy'][best - 1]:.4f}; wrote {out}",
+        highlight=False,
+    )
+
+
+def parse_plan(settings: list[str]) -> TrainingPlan:
+    """From `name=value` settings; raises DubioError naming the unknown or unreadable one."""
+    kinds: dict[str, Any] = {field.name: field.type for field in fields(TrainingPlan)}
+    values: dict[str, Any] = {}
+    for setting in settings:
+        name, _, value = setting.partition("=")
+        if name not in kinds:
+            raise DubioError(f"no training setting {name!r}; known: {', '.join(kinds)}")
+        try:
+            values[name] = value.lower() in ("1", "true", "yes") if kinds[name] is bool else kinds[name](value)
+        except ValueError as error:
+            raise DubioError(f"setting {name}: {value!r} is not a {kinds[name].__name__}") from error
+    return TrainingPlan(**values)
+
+
+def label_names(table: TextTable) -> list[str]:
+    """The classes of a labelled table: ids 0..C-1 keep their order, names are sorted."""
+    assert table.raw_labels is not None
+    found = {str(value).strip() for value in table.raw_labels.to_pylist()}
+    numbers = all(name.isdigit() for name in found)
+    return sorted(found, key=lambda name: (int(name), name) if numbers else (0, name))
+
+
+def labelled(table: TextTable, labels: list[str]) -> LabelledTexts:
+    """The table as the trainer takes it; raises DubioError on a label outside `labels`."""
+    return LabelledTexts(table.texts, table.pairs, table.label_ids(labels), table.content_hash)

@@ -1,0 +1,43 @@
+"""A file on disk -> a checked text table with its representations, labels and row hashes."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from dubio.artifacts.manifest import SplitFacts
+from dubio.containers import Representations
+from dubio.data.splits import SplitReport
+from dubio.data.tables import TextTable
+from dubio.models.cache import StoredRepresentations
+from dubio.models.extraction import Extraction, extract_to
+from dubio.models.loading import AdaptedModel
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A table and what the model made of it. `stored` stays on disk; `load` brings all rows into memory."""
+
+    table: TextTable
+    stored: StoredRepresentations
+
+    def load(self) -> Representations:
+        """All rows in memory."""
+        return self.stored.load()
+
+
+def prepare(
+    model: AdaptedModel, table: TextTable, cache: Path, *, need_labels: bool, how: Extraction | None = None
+) -> Prepared:
+    """Maps the labels and extracts the table under `cache`.
+
+    Raises DubioError on labels that the model does not have, before any forward pass.
+    """
+    labels = table.label_ids(model.labels) if need_labels else None
+    return Prepared(table, extract_to(model, table.texts, table.pairs, cache, labels=labels, how=how))
+
+
+def split_facts(tables: dict[str, TextTable], report: SplitReport) -> dict[str, SplitFacts]:
+    """Rows, duplicates and content hash of each split, for the manifest."""
+    return {
+        name: SplitFacts(rows=len(table), duplicates=report.duplicates[name], sha256=table.content_hash)
+        for name, table in tables.items()
+    }
