@@ -1,7 +1,7 @@
 """Representations with a known truth: a linear head that is slightly wrong, and errors that features explain."""
 
 import numpy as np
-from torch import nn, from_numpy, no_grad
+from torch import from_numpy, nn, no_grad
 
 from dubio.containers import Representations
 

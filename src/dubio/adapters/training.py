@@ -43,7 +43,7 @@ class TrainingPlan:
     """Settings of one run. epochs: the limit; the best epoch by validation accuracy is what is saved."""
 
     rank: int = 8
-    alpha: float = 16.0
+    alpha: int = 16
     dropout: float = 0.05
     learning_rate: float = 5e-4
     weight_decay: float = 0.1

@@ -46,8 +46,7 @@ def run(
 
 def check_against(artifact: Artifact, table: TextTable) -> None:
     """Refuses test rows that the artefact was fitted on."""
-    for name, hashes in artifact.hashes.items():
-        check_disjoint({"test": table}, train_hashes=hashes, stored=name)
+    check_disjoint({"test": table}, stored=artifact.hashes)
 
 
 def content(
@@ -58,7 +57,12 @@ def content(
     names, errors = np.array(artifact.labels), rows.errors
     report = check_disjoint({"test": table})
     costs = [
-        Cost(name, fitted.fit_seconds, found.milliseconds[name], sum(a.nbytes for a in fitted.score.state().arrays.values()))
+        Cost(
+            name,
+            fitted.fit_seconds,
+            found.milliseconds[name],
+            sum(a.nbytes for a in fitted.score.state().arrays.values()),
+        )
         for name, fitted in artifact.methods.items()
     ]
     return ReportContent(

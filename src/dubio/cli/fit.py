@@ -1,4 +1,4 @@
-"""`dubio fit`: representations of train and calibration rows -> every method, a choice, an artefact beside the adapter."""
+"""`dubio fit`: representations of train and calibration rows -> every method, a choice, an artefact by the adapter."""
 
 from rich.console import Console
 

@@ -1,4 +1,4 @@
-"""`dubio score`: new rows -> the same rows with label, probability, uncertainties, error probability, answer or abstain."""
+"""`dubio score`: new rows -> the same rows with label, probability, uncertainties, error probability, decision."""
 
 from pathlib import Path
 

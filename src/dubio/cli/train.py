@@ -24,8 +24,7 @@ def run(
     if validation is not None:
         held = read_table(validation, columns=Columns(*columns), need_labels=True)
     else:
-        order = np.random.default_rng(plan.seed).permutation(len(table))
-        held, table = table.take(np.sort(order[: len(table) // 10])), table.take(np.sort(order[len(table) // 10 :]))
+        held, table = held_out(table, plan.seed)
     report = check_disjoint({"train": table, "validation": held})
     labels = label_names(table)
     record = train_adapter(model, labels, labelled(table, labels), labelled(held, labels), out, plan)
@@ -35,6 +34,13 @@ def run(
         f"{record['validation_accuracy'][best - 1]:.4f}; wrote {out}",
         highlight=False,
     )
+
+
+def held_out(table: TextTable, seed: int, share: float = 0.1) -> tuple[TextTable, TextTable]:
+    """(validation, train): about a share of the rows, repeated rows kept together on one side."""
+    _, group = np.unique(table.rows_hash, axis=0, return_inverse=True)
+    chosen = np.random.default_rng(seed).permutation(group.max() + 1) < share * (group.max() + 1)
+    return table.take(chosen[group]), table.take(~chosen[group])
 
 
 def parse_plan(settings: list[str]) -> TrainingPlan:

@@ -70,7 +70,7 @@ def _shingles(keys: Sequence[str]) -> csr_array:
     codes = np.frombuffer("".join(padded).encode("utf-32-le", "surrogatepass"), dtype=np.uint32).astype(np.uint64)
     lengths = np.fromiter(map(len, padded), np.int64, len(padded))
     windows = np.zeros(len(codes) - _SHINGLE + 1, dtype=np.uint64)
-    for offset in range(_SHINGLE):  # 21 bits hold a code point, so 3 of 4 fit exactly; the product mixes the fourth in
+    for offset in range(_SHINGLE):  # a polynomial modulo 2⁶⁴ of the code points: 4-grams do not meet by chance
         windows = windows * np.uint64(0x9E3779B97F4A7C15) + codes[offset : offset + len(windows)]
     rows = np.repeat(np.arange(len(keys)), lengths)
     ends = np.cumsum(lengths)
@@ -84,7 +84,7 @@ def _shingles(keys: Sequence[str]) -> csr_array:
 
 def _minima(sets: csr_array, generator: np.random.Generator) -> Iterator[UInt64]:
     """One `[K]` MinHash after another: the least image of each text's 4-grams under a random permutation."""
-    width = sets.shape[1]
+    width = int(sets.indices.max()) + 1
     for _ in range(_BANDS * _ROWS):
         images = generator.permutation(width).astype(np.uint32)
         yield np.minimum.reduceat(images[sets.indices], sets.indptr[:-1]).astype(np.uint64)
@@ -92,7 +92,7 @@ def _minima(sets: csr_array, generator: np.random.Generator) -> Iterator[UInt64]
 
 def _candidates(sets: csr_array, generator: np.random.Generator) -> tuple[Int64, Int64]:
     """Pairs of texts that agree in all minima of some band."""
-    count, pairs = sets.shape[0], np.empty(0, dtype=np.int64)
+    count, pairs = len(sets.indptr) - 1, np.empty(0, dtype=np.int64)
     minima = _minima(sets, generator)
     for _ in range(_BANDS):
         bucket = np.zeros(count, dtype=np.uint64)

@@ -17,8 +17,6 @@ from dubio.data.tables import TextTable
 from dubio.data.texts import DIGEST
 from dubio.errors import DubioError
 
-STORED = "train (as stored)"
-
 
 @dataclass(frozen=True)
 class SplitReport:
@@ -34,17 +32,21 @@ class SplitReport:
         )
 
 
-def check_disjoint(tables: Mapping[str, TextTable], train_hashes: NDArray[np.uint8] | None = None) -> SplitReport:
+def check_disjoint(
+    tables: Mapping[str, TextTable], stored: Mapping[str, NDArray[np.uint8]] | None = None
+) -> SplitReport:
     """Refuses splits that share a row; repeated rows inside one split are counted, not refused.
 
-    train_hashes: `[N, 16]` row hashes of a train split whose texts are no longer at hand.
+    stored: name -> `[N, 16]` row hashes of splits whose texts are no longer at hand; a split of that name among
+    `tables` takes their place.
     Raises DubioError naming the two splits, how many rows of the second are in the first, and one such text.
     """
     hashes = {name: table.rows_hash for name, table in tables.items()}
-    if train_hashes is not None and "train" not in tables:
-        hashes = {STORED: as_hashes(train_hashes), **hashes}
-    for first, second in combinations(hashes, 2):
-        shared = overlap(hashes[second], hashes[first])
+    kept = {f"{name} (as stored)": as_hashes(v) for name, v in (stored or {}).items() if name not in tables}
+    for first, second in combinations([*kept, *hashes], 2):
+        if second in kept:
+            continue  # two stored splits were compared when they were stored
+        shared = overlap(hashes[second], {**kept, **hashes}[first])
         if shared.any():
             row = int(np.argmax(shared))
             table = tables[second]

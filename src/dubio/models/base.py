@@ -34,7 +34,9 @@ def load_base(base: str, labels: Sequence[str] | int | None, device: str) -> tup
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            tokenizer: Any = AutoTokenizer.from_pretrained(where, **{k: options[k] for k in ("gguf_file",) if k in options})
+            tokenizer: Any = AutoTokenizer.from_pretrained(
+                where, **{k: options[k] for k in ("gguf_file",) if k in options}
+            )
             model: Any
             # A head of another size in the base is replaced; it then counts as missing, and the adapter must bring it.
             model, info = AutoModelForSequenceClassification.from_pretrained(
@@ -45,7 +47,9 @@ def load_base(base: str, labels: Sequence[str] | int | None, device: str) -> tup
         raise DubioError(f"cannot load the base model {base}: {_reason(error)}") from error
     finally:
         transformers.logging.set_verbosity(level)
-    missing = sorted({*info["missing_keys"], *(key[0] if isinstance(key, tuple) else key for key in info["mismatched_keys"])})
+    missing = sorted(
+        {*info["missing_keys"], *(key[0] if isinstance(key, tuple) else key for key in info["mismatched_keys"])}
+    )
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     if model.config.pad_token_id is None:

@@ -111,7 +111,9 @@ def _apply(files: AdapterFiles, base: str) -> tuple[nn.Module, Any]:
     rows = head_rows(files)
     labels = files.record.get("labels")
     if labels is not None and rows is not None and len(labels) != rows:
-        raise DubioError(f"{files.folder}: {len(labels)} label names for a head of {rows} classes; retrain or mend them")
+        raise DubioError(
+            f"{files.folder}: {len(labels)} label names for a head of {rows} classes; retrain or mend them"
+        )
     model, tokenizer, missing = load_base(base, labels or rows, "cpu")
     if rows is None and missing:
         raise DubioError(
@@ -159,5 +161,3 @@ def _hash_of(tokenizer: Any) -> str:
 def _first_line(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[1] if len(lines) > 1 and lines[0].startswith("Error(s) in loading") else (lines or [repr(error)])[0]
-
-

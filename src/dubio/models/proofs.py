@@ -73,7 +73,9 @@ def _prove_head(model: AdaptedModel, side: str) -> None:
         alone = torch.cat([model.run(_batch(model, [text], side))[0] for text in TEXTS])
         drift = float((alone - features).abs().max()) / max(1.0, float(features.abs().max()))
         if not drift <= 10 * _TOLERANCE[model.precision]:
-            raise ProofError(f"{model.family}: features change by {drift:.3g} with padding, so no score would be stable")
+            raise ProofError(
+                f"{model.family}: features change by {drift:.3g} with padding, so no score would be stable"
+            )
 
 
 def _prove_keys(model: AdaptedModel, files: AdapterFiles) -> None:

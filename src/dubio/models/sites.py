@@ -46,7 +46,7 @@ class Site:
 
 def find_site(model: nn.Module) -> Site:
     """The site of a transformers sequence classifier, PEFT-wrapped inside or not; raises ProofError if unknown."""
-    parts = {name: module for name, module in model.named_children()}
+    parts = dict(model.named_children())
     for known in (_decoder, _dense_head, _distilbert, _modernbert, _deberta, _pooled):
         site = known(model, parts)
         if site is not None:
@@ -72,7 +72,7 @@ def _sequence(*layers: nn.Module) -> nn.Sequential:
     plain: list[nn.Module] = []
     for layer in layers:
         if isinstance(layer, nn.Linear):
-            own = nn.Linear(layer.in_features, layer.out_features, bias=layer.bias is not None)
+            own = nn.Linear(layer.in_features, layer.out_features, bias="bias" in layer.state_dict())
             own.load_state_dict(layer.state_dict())
             plain.append(own)
         elif type(layer).__module__.startswith("transformers.activations"):
@@ -95,13 +95,13 @@ def _activation(name: str) -> nn.Module:
     return known[name]()
 
 
-def _decoder(model: Any, parts: dict[str, nn.Module]) -> Site | None:
+def _decoder(_: Any, parts: dict[str, nn.Module]) -> Site | None:
     if "score" not in parts:
         return None
     return Site(parts["score"], "last", _sequence(effective(parts["score"])), ("score",))
 
 
-def _dense_head(model: Any, parts: dict[str, nn.Module]) -> Site | None:
+def _dense_head(_: Any, parts: dict[str, nn.Module]) -> Site | None:
     """RoBERTa and ELECTRA: dense, activation, out_proj, in one module that picks token 0 itself."""
     head = parts.get("classifier")
     if head is None:
@@ -115,7 +115,7 @@ def _dense_head(model: Any, parts: dict[str, nn.Module]) -> Site | None:
     return Site(head, "first", layers, ("classifier",))
 
 
-def _distilbert(model: Any, parts: dict[str, nn.Module]) -> Site | None:
+def _distilbert(_: Any, parts: dict[str, nn.Module]) -> Site | None:
     if "pre_classifier" not in parts:
         return None
     layers = [effective(parts[name]) for name in ("pre_classifier", "dropout", "classifier")]
@@ -143,7 +143,7 @@ def _deberta(model: Any, parts: dict[str, nn.Module]) -> Site | None:
     return Site(parts["pooler"], "first", head, ("pooler", "classifier"))
 
 
-def _pooled(model: Any, parts: dict[str, nn.Module]) -> Site | None:
+def _pooled(_: Any, parts: dict[str, nn.Module]) -> Site | None:
     """BERT and others whose classifier is one linear layer on a pooled vector."""
     classifier = parts.get("classifier")
     own = None if classifier is None else effective(classifier)

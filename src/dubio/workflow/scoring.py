@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from dubio.artifacts.store import Artifact
+from dubio.data.arrow import ArrowTable
 from dubio.decisions.threshold import RiskThreshold
 from dubio.models.cache import StoredRepresentations
 from dubio.scores.log_space import log_softmax
@@ -25,9 +26,9 @@ class Decision:
         return cls(artifact.choice.method, promised.threshold)
 
 
-def score_rows(artifact: Artifact, stored: StoredRepresentations, decision: Decision) -> pa.Table:
+def score_rows(artifact: Artifact, stored: StoredRepresentations, decision: Decision) -> ArrowTable:
     """One row a scored row: label, probability, `uncertainty_<method>` of all, error_probability, decision."""
-    parts: list[pa.Table] = []
+    parts: list[ArrowTable] = []
     names = np.array(artifact.labels)
     for rows in stored:
         scores, _ = score_all(artifact, rows)

@@ -1,0 +1,131 @@
+"""The model card beside the adapter: Markdown, deterministic (no time, no machine), so that its bytes can be hashed."""
+
+from collections.abc import Mapping
+
+from dubio.artifacts.manifest import CalibrationFigure
+from dubio.artifacts.store import Artifact
+from dubio.report.content import title_of
+from dubio.scores.registry import METHODS
+
+_LOAD = """\
+## How to use it
+
+    dubio score ADAPTER new.jsonl --output scored.parquet --risk 0.05 --delta 0.1
+
+adds the label, its probability, every method's uncertainty, the error probability and `answer` or `abstain`. In Python:
+
+    from pathlib import Path
+    from dubio.artifacts.store import load_artifact
+    from dubio.models.extraction import extract
+    from dubio.models.loading import load
+
+    model = load("ADAPTER")
+    artifact, _ = load_artifact(Path("ADAPTER"), model.head)
+    rows = extract(model, texts)
+    uncertainty = artifact.chosen.score.score(rows)
+    error_probability = artifact.chosen.recalibrator.predict(uncertainty)
+
+Files are safetensors and JSON; the SHA-256 of each is checked at load, and an artefact of another adapter is refused.
+"""
+
+_LIMITS = """\
+## Limits
+
+- Higher uncertainty = more likely wrong. Uncertainty has the method's own units: compare it within one method only.
+- The promise of a threshold holds for rows that are exchangeable with the calibration rows: drawn from the same
+  population. Drift in time, a new customer or another language void it; out-of-domain rows are not covered.
+- It is computed from the certification half of the calibration rows, which no method, choice or recalibration saw.
+- It bounds the error rate among answered rows as a whole, with confidence 1 - delta over the draw of those rows. It
+  says nothing about a single row, nor about a class, a subgroup or a topic.
+- Labels are taken to be true: where annotators err, "wrong" means "unlike the label".
+- Recalibrate (`dubio fit`) after the adapter, the tokenizer or the population changes.
+"""
+
+
+def render_card(artifact: Artifact) -> str:
+    """The card's Markdown: what it is, the choice, figures on calibration rows, splits, use, limits."""
+    model = artifact.model
+    return "\n".join([
+        f"# dubio: which predictions of {_cell(model.get('adapter') or 'this adapter')} can be trusted",
+        "",
+        f"Fitted uncertainty for a text classifier with {len(artifact.labels)} classes "
+        f"({', '.join(_cell(label) for label in artifact.labels)}).",
+        "For each row: an uncertainty, a calibrated probability that the prediction is wrong, and a decision to answer "
+        "or abstain.",
+        "",
+        *(f"- {key}: `{_cell(value)}`" for key, value in model.items() if value is not None),
+        "",
+        "## The method that decides",
+        "",
+        _choice(artifact),
+        "",
+        "## Figures on calibration rows",
+        "",
+        "Out of fold, on the fitting half; brackets: 95 % intervals. ECE: of the error probability, 15 bins of equal "
+        "mass; it is judged on the rows that the recalibration was fitted on, so expect more on new rows.",
+        "",
+        *_figures(artifact),
+        "",
+        "## Splits",
+        "",
+        "| split | rows | duplicates | SHA-256 of its content |",
+        "|---|---:|---:|---|",
+        *(f"| {_cell(k)} | {s.rows} | {s.duplicates} | `{s.sha256}` |" for k, s in artifact.splits.items()),
+        "",
+        f"{len(artifact.errors)} calibration rows ({int(artifact.errors.sum())} wrong) are kept for certification.",
+        "",
+        _LOAD,
+        _LIMITS,
+    ])  # fmt: skip
+
+
+def _choice(artifact: Artifact) -> str:
+    name = artifact.choice.method
+    source = f" ({METHODS[name].paper})" if name in METHODS else ""
+    return f"**{title_of(name)}**, `{name}`{source}. {artifact.choice.why}"
+
+
+def _figures(artifact: Artifact) -> list[str]:
+    found = {(f.method, f.metric): f for f in artifact.calibration}
+    order = sorted(artifact.methods, key=lambda name: _rank(found, name))
+    lines = [
+        "| method | error ROC-AUC % | points over softmax response | AURC | ECE |",
+        "|---|---|---|---|---|",
+    ]
+    for name in order:
+        mark = "**" if name == artifact.choice.method else ""
+        cells = (
+            _figure(found.get((name, "error_roc_auc")), "{:.1f}", 100),
+            _figure(found.get((name, "error_roc_auc_gain")), "{:+.1f}", 100),
+            _figure(found.get((name, "aurc")), "{:.4f}", 1),
+            _figure(found.get((name, "error_probability_ece")), "{:.3f}", 1),
+        )
+        lines.append(f"| {mark}`{name}`{mark} | {' | '.join(cells)} |")
+    adapter = [
+        f"{key} {_figure(found[('adapter', metric)], '{:.3f}', 1)}"
+        for metric, key in (("accuracy", "accuracy"), ("nll", "NLL (nats)"), ("ece_equal_mass_15", "ECE (15, mass)"))
+        if ("adapter", metric) in found
+    ]
+    return [*lines, "", f"The adapter itself: {'; '.join(adapter)}."] if adapter else lines
+
+
+def _rank(found: Mapping[tuple[str, str], CalibrationFigure], name: str) -> float:
+    figure = found.get((name, "error_roc_auc"))
+    return float("inf") if figure is None else -figure.value
+
+
+def _figure(figure: CalibrationFigure | None, pattern: str, scale: float) -> str:
+    if figure is None:
+        return "–"
+    value = pattern.format(scale * figure.value)
+    if figure.low is None or figure.high is None:
+        return value
+    return f"{value} ({pattern.format(scale * figure.low)} to {pattern.format(scale * figure.high)})"
+
+
+def _cell(value: object) -> str:
+    """One line of text that neither ends a table cell nor starts markup."""
+    text = " ".join(str(value).split())
+    for character, escaped in (("\\", "\\\\"), ("|", "\\|"), ("<", "&lt;"), (">", "&gt;"), ("`", "'")):
+        text = text.replace(character, escaped)
+    return text

@@ -1,0 +1,70 @@
+"""What a report is made of: plain arrays, metrics and facts; no drawing, no model."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from dubio.arrays import Bool, Float64
+from dubio.artifacts.manifest import SplitFacts
+from dubio.containers import Scores
+from dubio.decisions.threshold import RiskThreshold
+from dubio.metrics import Metric
+from dubio.scores.registry import METHODS
+
+CONTROL = "refitted_"
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a method costs: seconds to fit, milliseconds to score 1,000 rows (after extraction), bytes on disk."""
+
+    method: str
+    fit_seconds: float
+    ms_per_1000_rows: float
+    bytes: int
+
+
+@dataclass(frozen=True)
+class ReportContent:
+    """Everything that the report shows of N test rows.
+
+    errors `[N]`: True where the prediction is wrong. scores, ood: by method, of test rows and of out-of-domain rows
+    (may be empty). before `[N]`: 1 - the largest softmax probability, the error probability without recalibration.
+    texts, predicted, labels: `[N]`. chosen, why: the method that decides and the sentence that says why.
+    threshold: what was promised; realised: (coverage, error rate among answered rows or None) on test.
+    """
+
+    title: str
+    model: Mapping[str, str]
+    splits: Mapping[str, SplitFacts]
+    metrics: Sequence[Metric]
+    errors: Bool
+    scores: Mapping[str, Scores]
+    ood: Mapping[str, Scores]
+    before: Float64
+    texts: Sequence[str]
+    predicted: Sequence[str]
+    labels: Sequence[str]
+    chosen: str
+    why: str
+    threshold: RiskThreshold
+    realised: tuple[float, float | None]
+    costs: Sequence[Cost]
+
+    def find(self, method: str, metric: str) -> Metric | None:
+        """The row of one metric of one method, or None where it is undefined or was not measured."""
+        return next((m for m in self.metrics if m.method == method and m.metric == metric), None)
+
+    def ranked(self, metric: str = "error_roc_auc") -> list[str]:
+        """Scored methods by descending value of a metric; methods without one come last, in their own order."""
+        values = {m.method: m.value for m in self.metrics if m.metric == metric}
+        return sorted(self.scores, key=lambda name: -values.get(name, float("-inf")))
+
+    @property
+    def control(self) -> str | None:
+        """The best refitted head on test: what a better classifier gains, without any notion of uncertainty."""
+        return next((name for name in self.ranked() if name.startswith(CONTROL)), None)
+
+
+def title_of(method: str) -> str:
+    """A method's name in words, or its key where it is not registered."""
+    return METHODS[method].title if method in METHODS else method

@@ -1,0 +1,183 @@
+"""The report's tables as rows of ready texts: a column says which metric, with what scale and digits."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from dubio.metrics import Metric
+from dubio.report.content import ReportContent, title_of
+from dubio.report.verdict import size
+
+REFERENCE = "softmax_response"
+SUSPICIOUS, CUT = 20, 300
+
+
+@dataclass(frozen=True)
+class Column:
+    """A metric's column: header in words, pattern of the figure, scale, and which way is better."""
+
+    metric: str
+    header: str
+    pattern: str
+    scale: float = 1.0
+    better: str = ""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A figure and its 95 % interval, both ready to print; empty where there is none."""
+
+    value: str
+    interval: str = ""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method: key, name in words, cells in the order of the columns, and how the row is marked."""
+
+    method: str
+    title: str
+    cells: tuple[Cell, ...]
+    mark: str = ""
+
+
+@dataclass(frozen=True)
+class Suspect:
+    """One suspicious row; `row` counts from 1. probability is ready to print."""
+
+    row: int
+    text: str
+    full: str
+    predicted: str
+    label: str
+    uncertainty: str
+    probability: str
+    wrong: bool
+
+
+PERCENT = ("{:.1f}", 100.0)
+DETECTION = (
+    Column("error_roc_auc", "error ROC-AUC, %", *PERCENT, better="↑"),
+    Column("error_roc_auc_gain", "difference to softmax response, points", "{:+.1f}", 100, better="↑"),
+    Column("error_roc_auc_gain_p", "p (bootstrap)", "{:.3f}"),
+    Column("error_roc_auc_gain_p_delong", "p (DeLong)", "{:.3f}"),
+    Column("error_pr_auc", "error PR-AUC, %", *PERCENT, better="↑"),
+    Column("aurc", "AURC", "{:.4f}", better="↓"),
+    Column("fpr_at_95_tpr", "FPR at 95 % TPR, %", *PERCENT, better="↓"),
+)
+FURTHER = (
+    Column("error_probability_ece", "ECE of error probability, 15 bins, equal mass", "{:.3f}", better="↓"),
+    Column("error_probability_ece_equal_width", "the same, 15 bins, equal width", "{:.3f}", better="↓"),
+    Column("error_probability_brier", "Brier of error probability", "{:.4f}", better="↓"),
+    Column("tie_share", "tied rows, %", *PERCENT, better="↓"),
+    Column("ood_roc_auc", "OOD ROC-AUC, %", *PERCENT, better="↑"),
+    Column("ood_fpr_at_95_tpr", "OOD FPR at 95 % TPR, %", *PERCENT, better="↓"),
+    Column("spearman_disagreement", "Spearman’s ρ with annotators’ disagreement", "{:+.3f}", better="↑"),
+)
+SYSTEM = (
+    Column("accuracy", "accuracy, %", *PERCENT, better="↑"),
+    Column("nll", "NLL, nats", "{:.3f}", better="↓"),
+    Column("brier", "Brier (0–2)", "{:.3f}", better="↓"),
+    Column("ece_equal_width_15", "ECE, 15 bins, equal width", "{:.3f}", better="↓"),
+    Column("ece_equal_mass_15", "ECE, 15 bins, equal mass", "{:.3f}", better="↓"),
+    Column("aurc", "AURC", "{:.4f}", better="↓"),
+    Column("augrc", "AUGRC", "{:.4f}", better="↓"),
+)
+
+
+def comparison(content: ReportContent, columns: Sequence[Column]) -> tuple[list[Column], list[Row]]:
+    """The columns that have any figure, and a row a method, the best error ROC-AUC first."""
+    kept = [c for c in columns if any(m.metric == c.metric and m.method in content.scores for m in content.metrics)]
+    rows = [
+        Row(name, title_of(name), tuple(_cell(content, name, c) for c in kept), _mark(content, name))
+        for name in content.ranked()
+    ]
+    return kept, rows
+
+
+def systems(content: ReportContent) -> tuple[list[Column], list[Row]]:
+    """The adapter (ranked by softmax response) and every method that changes the predictions; empty without one."""
+    names = list(dict.fromkeys(m.method for m in content.metrics if m.metric.startswith("system_")))
+    if not names:
+        return [], []
+    adapter = [
+        content.find("adapter", c.metric) or content.find(REFERENCE, c.metric) for c in SYSTEM
+    ]  # the adapter's own AURC and AUGRC are those of softmax response
+    rows = [
+        Row(
+            "adapter",
+            "The adapter, by softmax response",
+            tuple(_print(m, c) for m, c in zip(adapter, SYSTEM, strict=True)),
+        )
+    ]
+    for name in names:
+        cells = tuple(_print(content.find(name, f"system_{c.metric}"), c) for c in SYSTEM)
+        rows.append(Row(name, title_of(name).replace(" (control)", ""), cells))
+    return list(SYSTEM), rows
+
+
+def suspects(content: ReportContent) -> list[Suspect]:
+    """The rows with the highest uncertainty of the chosen method, the highest first."""
+    scores = content.scores[content.chosen]
+    worst = np.argsort(-scores.uncertainty, kind="stable")[:SUSPICIOUS]
+    out: list[Suspect] = []
+    for at in (int(row) for row in worst):
+        full = printable(content.texts[at])
+        short = full if len(full) <= CUT else full[:CUT].rstrip() + " …"
+        p = scores.error_probability
+        out.append(
+            Suspect(
+                at + 1,
+                short,
+                full,
+                printable(str(content.predicted[at])),
+                printable(str(content.labels[at])),
+                f"{scores.uncertainty[at]:.4g}",
+                "–" if p is None else f"{100 * p[at]:.1f} %",
+                bool(content.errors[at]),
+            )
+        )
+    return out
+
+
+def costs(content: ReportContent) -> list[tuple[str, str, str, str, str]]:
+    """(key, title, seconds to fit, milliseconds per 1,000 rows, size) of each method, in the comparison's order."""
+    order = {name: at for at, name in enumerate(content.ranked())}
+    return [
+        (c.method, title_of(c.method), f"{c.fit_seconds:.2f}", f"{c.ms_per_1000_rows:.2f}", size(c.bytes))
+        for c in sorted(content.costs, key=lambda c: order.get(c.method, len(order)))
+    ]
+
+
+def printable(text: str) -> str:
+    """The text with control characters and lone surrogates, which no HTML page may hold, replaced by U+FFFD."""
+    return "".join(
+        c if c in "\t\n" or not (ord(c) < 32 or 127 <= ord(c) < 160 or 0xD800 <= ord(c) < 0xE000) else "�" for c in text
+    )
+
+
+def _cell(content: ReportContent, method: str, column: Column) -> Cell:
+    if method == REFERENCE and column.metric == "error_roc_auc_gain":
+        return Cell("reference")
+    return _print(content.find(method, column.metric), column)
+
+
+def _print(metric: Metric | None, column: Column) -> Cell:
+    if metric is None:
+        return Cell("–")
+    value, low, high = metric.value, metric.low, metric.high
+    text = column.pattern.format(column.scale * value).replace("-", "−")
+    if low is None or high is None:
+        return Cell(text)
+    ends = (column.pattern.format(column.scale * end).replace("-", "−") for end in (low, high))
+    return Cell(text, " to ".join(ends))
+
+
+def _mark(content: ReportContent, method: str) -> str:
+    words = ["chosen"] if method == content.chosen else []
+    if method == REFERENCE:
+        words.append("reference")
+    if method.startswith("refitted_"):
+        words.append("control")
+    return " ".join(words)

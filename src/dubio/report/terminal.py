@@ -1,0 +1,57 @@
+"""The comparison table of a terminal: a row a method, the best error ROC-AUC first, at most 120 columns wide."""
+
+from collections.abc import Sequence
+
+from rich.table import Table
+from rich.text import Text
+
+from dubio.metrics import Metric
+
+REFERENCE = "softmax_response"
+
+
+def metrics_table(metrics: Sequence[Metric], split: str) -> Table:
+    """All methods with an error ROC-AUC on `split`, and their out-of-domain ROC-AUC where it was measured."""
+    found = {(m.method, m.metric): m for m in metrics if m.split == split or m.metric == "ood_roc_auc"}
+    ranked = sorted(
+        (m for m in found.values() if m.metric == "error_roc_auc"), key=lambda m: (-m.value, m.method != REFERENCE)
+    )
+    ood = any(name == "ood_roc_auc" for _, name in found)
+    table = Table(
+        title=f"Which predictions are wrong? ({split}; higher uncertainty = more likely wrong)",
+        caption="gain: paired difference to softmax response in points of error ROC-AUC; brackets: 95 % intervals. "
+        "ECE: of the error probability, 15 bins of equal mass.",
+        pad_edge=False,
+    )
+    table.add_column("method", no_wrap=True)
+    for header in ("error ROC-AUC %", "gain", "p", "AURC", "ECE", *(["OOD %"] if ood else [])):
+        table.add_column(header, justify="right", no_wrap=True)
+    for row in ranked:
+        cells = {name: found.get((row.method, name)) for name in _COLUMNS}
+        reference = row.method == REFERENCE
+        table.add_row(
+            Text(row.method, style="bold" if reference else ""),
+            _with_interval(row, "{:.1f}"),
+            "reference" if reference else _with_interval(cells["error_roc_auc_gain"], "{:+.1f}"),
+            _plain(cells["error_roc_auc_gain_p"], "{:.3f}"),
+            _plain(cells["aurc"], "{:.4f}"),
+            _plain(cells["error_probability_ece"], "{:.3f}"),
+            *([_plain(cells["ood_roc_auc"], "{:.1f}", 100)] if ood else []),
+        )
+    return table
+
+
+_COLUMNS = ("error_roc_auc_gain", "error_roc_auc_gain_p", "aurc", "error_probability_ece", "ood_roc_auc")
+
+
+def _plain(metric: Metric | None, pattern: str, scale: float = 1) -> str:
+    return "–" if metric is None else pattern.format(scale * metric.value)
+
+
+def _with_interval(metric: Metric | None, pattern: str) -> str:
+    if metric is None:
+        return "–"
+    value = pattern.format(100 * metric.value)
+    if metric.low is None or metric.high is None:
+        return value
+    return f"{value} ({pattern.format(100 * metric.low)} to {pattern.format(100 * metric.high)})"

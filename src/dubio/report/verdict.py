@@ -1,0 +1,161 @@
+"""The verdict in words: what was chosen, whether it helped, what it costs, what it promises, and what was kept."""
+
+from dubio.metrics import Metric, error_probability_ece
+from dubio.report.content import ReportContent, title_of
+
+REFERENCE = "softmax_response"
+
+
+def verdict(content: ReportContent) -> list[str]:
+    """Paragraphs of plain text; each sentence follows from a figure of the report."""
+    parts = [_choice(content), _control(content), _cost(content), _promise(content), _probability(content)]
+    return [part for part in parts if part]
+
+
+def headline(content: ReportContent) -> str:
+    """One sentence that somebody in a hurry may act on."""
+    budget = f"{100 * content.threshold.risk:.4g} %"
+    if content.threshold.threshold is None:
+        end = f"an error rate of at most {budget} cannot be promised for any part of the rows"
+    else:
+        share = _percent(content.realised[0])
+        end = f"under the promise of at most {budget} errors, {share} of the test rows are answered"
+    if content.chosen == REFERENCE:
+        return f"Keep softmax response: no other method beat it on calibration rows; {end}."
+    return f"Use {title_of(content.chosen)}; {end}."
+
+
+def interval_of(metric: Metric, pattern: str = "{:.1f}", scale: float = 100) -> str:
+    """`a to b`, or a remark where there is no interval."""
+    if metric.low is None or metric.high is None:
+        return "no interval"
+    return f"{pattern.format(scale * metric.low)} to {pattern.format(scale * metric.high)}"
+
+
+def p_value(metric: Metric | None) -> str:
+    """`p = 0.012`, or nothing."""
+    return "" if metric is None else f", p = {metric.value:.3f}"
+
+
+def _choice(content: ReportContent) -> str:
+    auc, wrong = content.find(content.chosen, "error_roc_auc"), int(content.errors.sum())
+    facts = f"On {len(content.errors):,} test rows, {wrong:,} of them wrong"
+    if auc is None:
+        return (
+            f"The deciding method is {title_of(content.chosen)}. {content.why} {facts}, ROC-AUC is undefined: it needs "
+            "right and wrong predictions."
+        )
+    level = f"its error ROC-AUC is {100 * auc.value:.1f} % (95 % interval {interval_of(auc)})"
+    if content.chosen == REFERENCE:
+        start = f"The deciding method is softmax response, which costs nothing. {content.why}"
+        return f"{start} {facts}, {level}.{_best(content)}"
+    gain = content.find(content.chosen, "error_roc_auc_gain")
+    if gain is None:
+        return f"The deciding method is {title_of(content.chosen)}. {content.why} {facts}, {level}."
+    p = p_value(content.find(content.chosen, "error_roc_auc_gain_p"))
+    return (
+        f"The deciding method is {title_of(content.chosen)}. {content.why} {facts}, {level}, {100 * gain.value:+.1f} "
+        f"points against softmax response (paired, 95 % interval {interval_of(gain, '{:+.1f}')}{p}): {_believe(gain)}"
+    )
+
+
+def _believe(gain: Metric) -> str:
+    if gain.low is None or gain.high is None:
+        return "too few rows for an interval."
+    if gain.low == gain.high == 0:
+        return "it fell back to softmax response and scores the same."
+    if gain.low > 0:
+        return "the gain is confirmed on rows that took no part in the choice."
+    if gain.high < 0:
+        return (
+            "on these rows it is worse than softmax response, so the choice does not hold up; prefer softmax response."
+        )
+    return "the interval contains 0, so these rows do not confirm that it is better."
+
+
+def _best(content: ReportContent) -> str:
+    """With softmax response chosen: the largest gain that test shows, which nothing was chosen by."""
+    gains = [m for m in content.metrics if m.metric == "error_roc_auc_gain"]
+    if not gains:
+        return ""
+    best = max(gains, key=lambda m: m.value)
+    if best.value <= 0:
+        return " No method is above it on test either."
+    return (
+        f" The best of {len(gains)} others on test is {title_of(best.method)} with {100 * best.value:+.1f} points "
+        f"({interval_of(best, '{:+.1f}')}); the best of many on test is partly luck and was not used to choose."
+    )
+
+
+def _control(content: ReportContent) -> str:
+    if content.control is None or content.control == content.chosen:
+        return ""
+    gain = content.find(content.control, "error_roc_auc_gain")
+    own = content.find(content.chosen, "error_roc_auc_gain")
+    if gain is None:
+        return ""
+    text = (
+        f"The control, {title_of(content.control).replace(' (control)', '')}, has no notion of uncertainty and differs "
+        f"by {100 * gain.value:+.1f} points ({interval_of(gain, '{:+.1f}')})"
+    )
+    if content.chosen == REFERENCE:
+        return f"{text}: so much can be had by a better classifier." if (gain.low or 0) > 0 else f"{text}."
+    if own is None or gain.value <= 0:
+        return f"{text}."
+    if gain.value >= own.value:
+        return f"{text}, no less than the chosen method: a better classifier alone would bring as much."
+    return f"{text}: only what the chosen method gains beyond that is more than a better classifier brings."
+
+
+def _cost(content: ReportContent) -> str:
+    cost = next((c for c in content.costs if c.method == content.chosen), None)
+    if cost is None:
+        return ""
+    return (
+        f"It took {cost.fit_seconds:.2g} s to fit, adds {cost.ms_per_1000_rows:.2g} ms per 1,000 rows to the forward "
+        f"pass, and keeps {size(cost.bytes)} on disk."
+    )
+
+
+def _promise(content: ReportContent) -> str:
+    threshold, (coverage, risk) = content.threshold, content.realised
+    if threshold.threshold is None:
+        return f"{threshold.promise} With this budget every row is left to a person."
+    if risk is None:
+        return f"{threshold.promise} No test row fell under the threshold, so nothing could be checked."
+    kept = "the promise was kept" if risk <= threshold.risk else "the budget was exceeded"
+    late = (
+        ""
+        if risk <= threshold.risk
+        else f"; a promise at confidence {_percent(1 - threshold.delta)} may fail by chance, or these rows differ from "
+        "the calibration rows"
+    )
+    return (
+        f"{threshold.promise} On test {_percent(coverage)} of the rows are answered and {_percent(risk)} of those are "
+        f"wrong: {kept}{late}."
+    )
+
+
+def _probability(content: ReportContent) -> str:
+    after = content.find(content.chosen, "error_probability_ece")
+    if after is None:
+        return ""
+    naive = error_probability_ece(content.before, content.errors)
+    return (
+        f"Its error probability is off by {after.value:.3f} on average ({interval_of(after, '{:.3f}', 1)}; ECE, 15 "
+        f"bins of equal mass); 1 − the largest softmax probability is off by {naive:.3f}."
+    )
+
+
+def size(count: int) -> str:
+    """Bytes in binary units, as people read them."""
+    value = float(count)
+    for unit in ("B", "KiB", "MiB"):
+        if value < 1024:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1024
+    return f"{value:.1f} GiB"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
