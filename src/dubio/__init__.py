@@ -1,0 +1,58 @@
+"""dubio tells which predictions of a LoRA-adapted language model can be trusted.
+
+The public names, each imported from its room when it is first used, so that `import dubio` costs no torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dubio.artifacts.store import Artifact as Artifact
+    from dubio.artifacts.store import load_artifact as load_artifact
+    from dubio.containers import Representations as Representations
+    from dubio.containers import Scores as Scores
+    from dubio.data.tables import read_table as read_table
+    from dubio.data.tables import table_of as table_of
+    from dubio.decisions.recalibration import Recalibrator as Recalibrator
+    from dubio.decisions.threshold import risk_threshold as risk_threshold
+    from dubio.errors import DubioError as DubioError
+    from dubio.models.loading import load as load
+    from dubio.scores.registry import METHODS as METHODS
+    from dubio.scores.registry import get_method as get_method
+    from dubio.workflow.verbs import evaluate as evaluate
+    from dubio.workflow.verbs import extract as extract
+    from dubio.workflow.verbs import fit as fit
+    from dubio.workflow.verbs import save as save
+    from dubio.workflow.verbs import score as score
+
+_HOMES = {
+    "Artifact": "artifacts.store",
+    "DubioError": "errors",
+    "METHODS": "scores.registry",
+    "Recalibrator": "decisions.recalibration",
+    "Representations": "containers",
+    "Scores": "containers",
+    "evaluate": "workflow.verbs",
+    "extract": "workflow.verbs",
+    "fit": "workflow.verbs",
+    "get_method": "scores.registry",
+    "load": "models.loading",
+    "load_artifact": "artifacts.store",
+    "read_table": "data.tables",
+    "risk_threshold": "decisions.threshold",
+    "save": "workflow.verbs",
+    "score": "workflow.verbs",
+    "table_of": "data.tables",
+}
+
+__all__ = [*_HOMES]  # pyright: ignore[reportUnsupportedDunderAll]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'dubio' has no attribute {name!r}")
+    return getattr(import_module(f"dubio.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

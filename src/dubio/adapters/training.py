@@ -40,7 +40,10 @@ _FRESH = ("classifier", "score", "pre_classifier", "head", "pooler")
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """Settings of one run. epochs: the limit; the best epoch by validation accuracy is what is saved."""
+    """Settings of one run. epochs: the limit; the best epoch by validation accuracy is what is saved.
+
+    precision: `float32`, `bfloat16` (autocast; weights stay float32), or `auto`: bfloat16 where the hardware has it.
+    """
 
     rank: int = 8
     alpha: int = 16
@@ -52,6 +55,7 @@ class TrainingPlan:
     max_length: int = 512
     seed: int = 0
     device: str = "cpu"
+    precision: str = "auto"
     show: bool = True
 
 
@@ -150,6 +154,8 @@ class _Rows:
 
 def _arguments(work: Path, plan: TrainingPlan) -> TrainingArguments:
     cuda = plan.device.startswith("cuda")
+    if plan.precision not in ("auto", "float32", "bfloat16"):
+        raise DubioError(f"unknown precision {plan.precision!r}; choose auto, float32 or bfloat16")
     return TrainingArguments(
         output_dir=str(work),
         learning_rate=plan.learning_rate,
@@ -167,12 +173,20 @@ def _arguments(work: Path, plan: TrainingPlan) -> TrainingArguments:
         metric_for_best_model="accuracy",
         logging_strategy="epoch",
         train_sampling_strategy="group_by_length",
-        bf16=cuda and torch.cuda.is_bf16_supported(),
+        bf16=plan.precision == "bfloat16" or (plan.precision == "auto" and _fast_bfloat16(cuda)),
         use_cpu=not cuda,
         seed=plan.seed,
         disable_tqdm=not plan.show,
         report_to=[],
     )
+
+
+def _fast_bfloat16(cuda: bool) -> bool:
+    """Whether bfloat16 products run in hardware: on a GPU of compute capability 8, on a CPU with AMX or AVX512-BF16."""
+    if cuda:
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    facts = torch.backends.cpu.get_cpu_capability(), torch.cpu.get_capabilities()
+    return bool(facts[1].get("amx_bf16") or facts[1].get("avx512_bf16"))
 
 
 def _last_checkpoint(work: Path) -> str | None:

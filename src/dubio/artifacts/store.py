@@ -52,26 +52,32 @@ class FittedScore:
 
 
 @dataclass(frozen=True)
-class Artifact:
-    """All that `fit` leaves behind. errors `[M]`: of the certification rows. fingerprint `[8, C]`: fixed texts' logits.
-
-    hashes: split name -> `[N, 16]` row hashes, so that a later test set can be refused where it overlaps.
-    """
+class Fitted:
+    """Fitted methods by name, the choice among them, and errors `[M]` of the certification rows."""
 
     methods: Mapping[str, FittedScore]
     choice: Choice
     errors: NDArray[np.bool_]
+
+    @property
+    def chosen(self) -> FittedScore:
+        """The method that decides."""
+        return self.methods[self.choice.method]
+
+
+@dataclass(frozen=True)
+class Artifact(Fitted):
+    """All that `fit` leaves behind for one adapter. fingerprint `[8, C]`: logits of fixed texts.
+
+    hashes: split name -> `[N, 16]` row hashes, so that a later test set can be refused where it overlaps.
+    """
+
     model: Mapping[str, Any]
     labels: tuple[str, ...]
     splits: Mapping[str, SplitFacts]
     hashes: Mapping[str, NDArray[np.uint8]]
     fingerprint: NDArray[np.float32]
     calibration: tuple[CalibrationFigure, ...] = ()
-
-    @property
-    def chosen(self) -> FittedScore:
-        """The method that decides."""
-        return self.methods[self.choice.method]
 
 
 def save_artifact(adapter: Path, artifact: Artifact, card: str) -> Path:

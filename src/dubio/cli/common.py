@@ -49,13 +49,6 @@ class Session:
         root = os.environ.get("DUBIO_CACHE") or Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "dubio"
         return Path(root) / "representations"
 
-    @property
-    def identity(self) -> dict[str, str | int | None]:
-        """What the artefact records of the model: hashes, precision, length."""
-        model = self.model
-        return {"adapter": self.folder.name, "base": model.base, "kind": model.kind, "family": model.family,
-                "precision": model.precision, "max_length": model.max_length, **model.hashes}  # fmt: skip
-
     def read(self, source: str, labels: bool = True) -> TextTable:
         """A checked table; `labels`: whether they are needed."""
         text, pair, label = self.columns

@@ -73,7 +73,7 @@ def as_hashes(values: Any) -> NDArray[np.uint8]:
     return np.ascontiguousarray(array)
 
 
-def _keys(hashes: NDArray[np.uint8]) -> NDArray[np.bytes_]:
+def _keys(hashes: NDArray[np.uint8]) -> NDArray[Any]:
     # Fixed-width byte strings compare by memory; NumPy strips trailing zeros of both sides alike, so equality is exact.
     return hashes.view(f"S{DIGEST}").ravel()
 

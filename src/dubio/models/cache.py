@@ -32,15 +32,16 @@ def map_arrays(path: Path) -> dict[str, NDArray[Any]]:
         whole = 8 + size + max(entry["data_offsets"][1] for key, entry in header.items() if key != "__metadata__")
         if path.stat().st_size != whole:
             raise ValueError(f"{path.stat().st_size} bytes instead of {whole}")
-        return {
-            name: np.memmap(
-                path, _TYPES[entry["dtype"]], "r", 8 + size + entry["data_offsets"][0], tuple(entry["shape"])
-            )
-            for name, entry in header.items()
-            if name != "__metadata__" and 0 not in entry["shape"]
-        }
+        return {name: _map(path, 8 + size, entry) for name, entry in header.items() if name != "__metadata__"}
     except (OSError, ValueError, KeyError, TypeError, struct.error, MemoryError) as error:
         raise DubioError(f"{path} is not a whole safetensors file ({error}); delete it and run again") from error
+
+
+def _map(path: Path, start: int, entry: Any) -> NDArray[Any]:
+    kind, shape = _TYPES[entry["dtype"]], tuple(entry["shape"])
+    if 0 in shape:  # nothing to map
+        return np.zeros(shape, kind)
+    return np.memmap(path, kind, "r", start + entry["data_offsets"][0], shape)
 
 
 def save_shard(path: Path, features: Float32, logits: Float32) -> None:

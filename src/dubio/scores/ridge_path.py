@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cho_factor, cho_solve
+from scipy.linalg import cho_factor, cho_solve, solve_triangular
 from scipy.special import expit
 
 from dubio.arrays import Bool, Float64
@@ -87,7 +87,7 @@ def _direction(design: Design, errors: Bool, ridge: float, at: tuple[Float64, Fl
     residual, curvature = (p - errors) / rows, p * (1 - p) / rows
     gradient = design.x.T @ residual + ridge * design.penalty * shared
     if not own:
-        hessian = (design.x * curvature[:, None]).T @ design.x + np.diag(ridge * design.penalty)
+        hessian = _gram(design.x, curvature) + np.diag(ridge * design.penalty)
         step = -cho_solve(cho_factor(hessian), gradient)
         return (step, np.zeros_like(grouped)), float(-gradient @ step)
     hessian, reduced = np.diag(ridge * design.penalty), gradient.copy()
@@ -95,14 +95,21 @@ def _direction(design: Design, errors: Bool, ridge: float, at: tuple[Float64, Fl
     for group in range(design.count):
         mine = design.groups == group
         x = design.x[mine]
-        gram = (x * curvature[mine, None]).T @ x
+        gram = _gram(x, curvature[mine])
         pull = x[:, -own:].T @ residual[mine] + ridge * grouped[group]
         factor = cho_factor(gram[-own:, -own:] + ridge * np.eye(own))
         cross = gram[:, -own:]
-        hessian += gram - cross @ cho_solve(factor, cross.T)
+        half = solve_triangular(factor[0], cross.T, lower=factor[1], trans=0 if factor[1] else 1)
+        hessian += gram - half.T @ half
         reduced -= cross @ cho_solve(factor, pull)
         kept.append((factor, cross, pull))
     step = -cho_solve(cho_factor(hessian), reduced)
     steps = np.stack([-cho_solve(factor, pull + cross.T @ step) for factor, cross, pull in kept])
     decrement = -gradient @ step - sum(float(k[2] @ s) for k, s in zip(kept, steps, strict=True))
     return (step, steps), float(decrement)
+
+
+def _gram(x: Float64, weights: Float64) -> Float64:
+    """`X^T diag(weights) X`; NumPy forms only one triangle of `a.T @ a`, so roots on both sides halve the work."""
+    half = x * np.sqrt(weights)[:, None]
+    return half.T @ half

@@ -1,4 +1,4 @@
-"""A fitted artefact on a test table opened once: every score, every metric, the promise checked, what it cost."""
+"""Fitted methods on a test table opened once: every score, every metric, the promise checked, what it cost."""
 
 import time
 from collections.abc import Mapping
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dubio.arrays import Float64
-from dubio.artifacts.store import Artifact
+from dubio.artifacts.store import Fitted
 from dubio.containers import Representations, Scores
 from dubio.decisions.threshold import RiskThreshold, risk_threshold
 from dubio.metrics import Bootstrap, Metric, correlation, evaluate_ood, evaluate_scores, evaluate_system
@@ -29,25 +29,25 @@ class Evaluation:
     realised: tuple[float, float | None]
 
 
-def score_all(artifact: Artifact, rows: Representations) -> tuple[dict[str, Scores], dict[str, float]]:
+def score_all(fitted: Fitted, rows: Representations) -> tuple[dict[str, Scores], dict[str, float]]:
     """Uncertainty and error probability of every fitted method; and milliseconds a thousand rows, by method."""
     out: dict[str, Scores] = {}
     milliseconds: dict[str, float] = {}
-    for name, fitted in artifact.methods.items():
+    for name, method in fitted.methods.items():
         start = time.perf_counter()
-        uncertainty = fitted.score.score(rows)
+        uncertainty = method.score.score(rows)
         milliseconds[name] = (time.perf_counter() - start) * 1e6 / len(rows)
-        out[name] = Scores.of(name, uncertainty, fitted.recalibrator.predict(uncertainty))
+        out[name] = Scores.of(name, uncertainty, method.recalibrator.predict(uncertainty))
     return out, milliseconds
 
 
-def promise(artifact: Artifact, risk: float, delta: float) -> RiskThreshold:
+def promise(fitted: Fitted, risk: float, delta: float) -> RiskThreshold:
     """The chosen method's threshold for a budget, from the certification rows that nothing else has seen."""
-    return risk_threshold(artifact.chosen.certified, artifact.errors, risk=risk, delta=delta)
+    return risk_threshold(fitted.chosen.certified, fitted.errors, risk=risk, delta=delta)
 
 
 def evaluate(
-    artifact: Artifact, test: Representations, *, ood: Representations | None = None,
+    fitted: Fitted, test: Representations, *, ood: Representations | None = None,
     agreement: Float64 | None = None, budget: tuple[float, float] = (0.05, 0.1), draws: int = 1000,
 ) -> Evaluation:  # fmt: skip
     """Judges every fitted method on `test` (with labels), and on `ood` rows where given.
@@ -56,30 +56,30 @@ def evaluate(
     with disagreement is then reported. budget: (risk, delta) of the promise.
     """
     bootstrap = Bootstrap(draws=draws)
-    scores, milliseconds = score_all(artifact, test)
+    scores, milliseconds = score_all(fitted, test)
     metrics = evaluate_scores("test", list(scores.values()), test.logits, test.known_labels, bootstrap=bootstrap)
-    for name, fitted in artifact.methods.items():
-        if isinstance(fitted.score, RefittedHead):
-            probabilities = fitted.score.probabilities(test)
+    for name, method in fitted.methods.items():
+        if isinstance(method.score, RefittedHead):
+            probabilities = method.score.probabilities(test)
             own = np.log1p(-probabilities.max(axis=1).clip(max=1 - 1e-15))
             metrics += evaluate_system("test", name, probabilities, test.known_labels, own, bootstrap=bootstrap)
-    away = score_all(artifact, ood)[0] if ood is not None else {}
+    away = score_all(fitted, ood)[0] if ood is not None else {}
     if away:
         metrics += evaluate_ood(list(scores.values()), list(away.values()), "ood", bootstrap=bootstrap)
     if agreement is not None:
         known = np.isfinite(agreement)
         kept = [Scores(s.method, s.uncertainty[known], None) for s in scores.values()]
         metrics += correlation("test", kept, 1 - agreement[known], "spearman_disagreement", bootstrap=bootstrap)
-    threshold = promise(artifact, *budget)
-    return Evaluation(tuple(metrics), scores, away, milliseconds, threshold, realise(artifact, scores, test, threshold))
+    threshold = promise(fitted, *budget)
+    return Evaluation(tuple(metrics), scores, away, milliseconds, threshold, realise(fitted, scores, test, threshold))
 
 
 def realise(
-    artifact: Artifact, scores: Mapping[str, Scores], test: Representations, threshold: RiskThreshold
+    fitted: Fitted, scores: Mapping[str, Scores], test: Representations, threshold: RiskThreshold
 ) -> tuple[float, float | None]:
     """(coverage, error rate among answered or None) of the chosen method's decisions on labelled rows."""
     if threshold.threshold is None:
         return 0.0, None
-    answered = scores[artifact.choice.method].uncertainty <= threshold.threshold
+    answered = scores[fitted.choice.method].uncertainty <= threshold.threshold
     risk = float(test.errors[answered].mean()) if answered.any() else None
     return float(answered.mean()), risk

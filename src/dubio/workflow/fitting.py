@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from dubio.arrays import Float64
 from dubio.artifacts.manifest import Choice
-from dubio.artifacts.store import FittedScore
+from dubio.artifacts.store import Fitted, FittedScore
 from dubio.containers import Representations
 from dubio.decisions.recalibration import Recalibrator
 from dubio.errors import DubioError
@@ -41,15 +41,9 @@ class FitPlan:
 
 
 @dataclass(frozen=True)
-class Fit:
-    """methods: fitted, by name. choice: the one that decides. errors `[M]`: of the certification rows.
+class Fit(Fitted):
+    """honest: method -> `[n]` out-of-fold uncertainty of the fitting half of calibration; judged: that half."""
 
-    honest: name -> `[n]` out-of-fold uncertainty of the fitting half; judged: that half.
-    """
-
-    methods: Mapping[str, FittedScore]
-    choice: Choice
-    errors: NDArray[np.bool_]
     honest: Mapping[str, Float64]
     judged: Representations
 

@@ -1,0 +1,53 @@
+"""A fit and the model that it belongs to -> the artefact beside the adapter, with its figures and its card."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from dubio.artifacts.manifest import CalibrationFigure
+from dubio.artifacts.store import Artifact, save_artifact
+from dubio.containers import Scores
+from dubio.data.splits import check_disjoint
+from dubio.data.tables import TextTable
+from dubio.metrics import Bootstrap, evaluate_scores
+from dubio.models.loading import AdaptedModel
+from dubio.models.proofs import fingerprint
+from dubio.report.card import render_card
+from dubio.workflow.fitting import Fit
+from dubio.workflow.tables import split_facts
+
+
+def artifact_of(fit: Fit, model: AdaptedModel, tables: Mapping[str, TextTable], name: str) -> Artifact:
+    """Ties a fit to its model and splits. tables: split name -> the rows that it was fitted on. name: for the card.
+
+    Raises DubioError where two of the tables share rows.
+    """
+    return Artifact(
+        methods=fit.methods,
+        choice=fit.choice,
+        errors=fit.errors,
+        model={"adapter": name, "base": model.base, "kind": model.kind, "family": model.family,
+               "precision": model.precision, "max_length": model.max_length, **model.hashes},
+        labels=tuple(model.labels),
+        splits=split_facts(dict(tables), check_disjoint(tables)),
+        hashes={split: table.rows_hash for split, table in tables.items()},
+        fingerprint=fingerprint(model),
+        calibration=calibration_figures(fit),
+    )  # fmt: skip
+
+
+def save(fit: Fit, model: AdaptedModel, folder: str | Path, tables: Mapping[str, TextTable]) -> Path:
+    """Writes `folder/dubio/` (see `artifact_of`) and returns the manifest's path.
+
+    Raises DubioError where the folder cannot be written, or two of the tables share rows.
+    """
+    artifact = artifact_of(fit, model, tables, Path(folder).resolve().name)
+    return save_artifact(Path(folder), artifact, render_card(artifact))
+
+
+def calibration_figures(fit: Fit) -> tuple[CalibrationFigure, ...]:
+    """Figures of every method on the fitting half of calibration, from out-of-fold scores."""
+    scores = [Scores.of(name, u, fit.methods[name].recalibrator.predict(u)) for name, u in fit.honest.items()]
+    found = evaluate_scores("calibration", scores, fit.judged.logits, fit.judged.labels, bootstrap=Bootstrap(draws=200))
+    return tuple(
+        CalibrationFigure(method=m.method, metric=m.metric, value=m.value, low=m.low, high=m.high) for m in found
+    )

@@ -1,0 +1,66 @@
+"""The verbs of a notebook: extract, fit, score, evaluate, save. The command line does the same, file to file.
+
+Arrays are enough for all but `extract` and `save`: wrap them by `Representations.of(features, logits, labels)`.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from dubio.artifacts.store import Fitted
+from dubio.containers import Representations, Scores
+from dubio.data.tables import TextTable, read_table, table_of
+from dubio.errors import DubioError
+from dubio.models.extraction import Extraction, extract_to
+from dubio.models.extraction import extract as extract_rows
+from dubio.models.loading import AdaptedModel
+from dubio.scores.registry import METHODS
+from dubio.workflow.evaluation import Evaluation, evaluate
+from dubio.workflow.fitting import Fit, FitPlan, fit_methods
+from dubio.workflow.saving import save
+
+__all__ = ["Evaluation", "evaluate", "extract", "fit", "save", "score"]
+
+
+def extract(
+    model: AdaptedModel, rows: TextTable | Sequence[str] | str | Path, *, cache: str | Path | None = None,
+    show: bool = False,
+) -> Representations:  # fmt: skip
+    """One forward pass: features `[N, d]`, logits `[N, C]`, and labels `[N]` where the rows have them.
+
+    rows: a table, a file to read one from, or texts. cache: folder of shards from which a killed run resumes.
+    Raises DubioError on rows that cannot be read or scored, or labels that the model does not have.
+    """
+    if isinstance(rows, str | Path):
+        rows = read_table(rows)
+    table = rows if isinstance(rows, TextTable) else table_of(list(rows))
+    labels = None if table.raw_labels is None else table.label_ids(model.labels)
+    how = Extraction(show=show)
+    if cache is None:
+        return extract_rows(model, table.texts, table.pairs, labels=labels, how=how)
+    return extract_to(model, table.texts, table.pairs, Path(cache), labels=labels, how=how).load()
+
+
+def fit(
+    train: Representations | None, calibration: Representations, head: Any = None, *,
+    methods: Sequence[str] | None = None, seed: int = 0, show: bool = False,
+) -> Fit:  # fmt: skip
+    """Fits every method that its inputs allow (or the named ones), recalibrates each, and chooses one.
+
+    head: the classification head, a torch module (features -> logits) such as `model.head`; AdUE needs it.
+    Raises DubioError on too few errors in calibration, missing labels, or an unknown method.
+    """
+    return fit_methods(train, calibration, head, FitPlan(tuple(methods or METHODS), seed=seed, show=show))
+
+
+def score(fitted: Fitted, rows: Representations, method: str | None = None) -> Scores:
+    """Uncertainty and error probability `[N]` by the chosen method, or by the named one.
+
+    Raises DubioError where that method was not fitted.
+    """
+    name = method or fitted.choice.method
+    if name not in fitted.methods:
+        raise DubioError(f"{name!r} was not fitted; there are: {', '.join(fitted.methods)}")
+    chosen = fitted.methods[name]
+    uncertainty = chosen.score.score(rows)
+    return Scores.of(name, uncertainty, chosen.recalibrator.predict(uncertainty))
