@@ -1,16 +1,19 @@
 """Fitted methods on a test table opened once: every score, every metric, the promise checked, what it cost."""
 
+import io
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from rich.console import Console
 
 from dubio.arrays import Float64
 from dubio.artifacts.store import Fitted
 from dubio.containers import Representations, Scores
 from dubio.decisions.threshold import RiskThreshold, risk_threshold
 from dubio.metrics import Bootstrap, Metric, correlation, evaluate_ood, evaluate_scores, evaluate_system
+from dubio.report.terminal import metrics_table
 from dubio.scores.refitted_head import RefittedHead
 
 
@@ -27,6 +30,12 @@ class Evaluation:
     milliseconds: Mapping[str, float]
     threshold: RiskThreshold
     realised: tuple[float, float | None]
+
+    def __str__(self) -> str:
+        """The comparison table and the promise, as the command line prints them."""
+        page = Console(width=120, file=io.StringIO(), record=True)
+        page.print(metrics_table(self.metrics, "test"))
+        return f"{page.export_text()}{self.threshold.promise}"
 
 
 def score_all(fitted: Fitted, rows: Representations) -> tuple[dict[str, Scores], dict[str, float]]:

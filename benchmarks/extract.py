@@ -1,0 +1,111 @@
+"""Extraction against a transformers pipeline (batch 32) on the same adapter and rows, in one run. Last line: JSON.
+
+    DUBIO_DATA=... python benchmarks/extract.py [--rows 640] [--repeats 3] [--out runs/bench]
+
+For 20 Newsgroups and SST-5: a LoRA of MiniLM is trained once (and kept under --out), then test rows go through the
+pipeline in float32 and through `dubio.extract` in float32 and bfloat16, in turns. `ratio_float32` and `ratio_bfloat16`
+are rows/s over the pipeline's on 20 Newsgroups, medians over repeats; `labels_differ` counts rows whose label is not
+the pipeline's; `auc_*` is the error ROC-AUC of softmax response. bfloat16 is only fast where the processor has
+bfloat16 products, which the line tells.
+"""
+
+import argparse
+import json
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+import transformers
+from pyarrow import parquet
+
+from dubio.adapters.training import LabelledTexts, TrainingPlan, train_adapter
+from dubio.demo.models import minilm_path
+from dubio.metrics import roc_auc
+from dubio.models.base import has_bfloat16
+from dubio.models.extraction import Extraction, extract
+from dubio.models.loading import load
+from dubio.scores.log_space import log_error
+
+SETS = {"newsgroups20": (20, 512), "sst5": (5, 128)}  # classes, tokens a row at most
+
+
+def rows_of(root, name, split, count, seed):
+    table = parquet.read_table(Path(root) / name / f"{split}.parquet").to_pydict()
+    full = [i for i, text in enumerate(table["text"]) if text.strip()]
+    chosen = np.random.default_rng(seed).permutation(full)[:count]
+    return [table["text"][i] for i in chosen], np.array([table["label"][i] for i in chosen], dtype=np.int64)
+
+
+def adapter_of(root, name, out):
+    """A LoRA trained for a few minutes: accurate enough that its labels and errors mean something."""
+    folder = out / name
+    if not (folder / "adapter_config.json").exists():
+        texts, labels = rows_of(root, name, "train", 3300, 0)
+        train, held = slice(0, 3000), slice(3000, None)
+        parts = [LabelledTexts(texts[s], None, labels[s], f"{name}-{s.start}") for s in (train, held)]
+        names = [f"class {i}" for i in range(SETS[name][0])]
+        plan = TrainingPlan(learning_rate=2e-3, epochs=3, max_length=128)
+        train_adapter(str(minilm_path()), names, *parts, folder, plan)
+    return folder
+
+
+def timed(run, texts):
+    start = time.perf_counter()
+    found = run()
+    return len(texts) / (time.perf_counter() - start), found
+
+
+def compare(root, name, out, options):
+    folder, length = adapter_of(root, name, out), SETS[name][1]
+    texts, labels = rows_of(root, name, "test", options.rows, 1)
+    models = {p: load(folder, precision=p, max_length=length) for p in ("float32", "bfloat16")}
+    plain = load(folder, max_length=length)
+    classify = transformers.pipeline("text-classification", model=plain.model, tokenizer=plain.tokenizer, batch_size=32)
+    id_of = {label: i for i, label in enumerate(plain.labels)}
+    runs = {
+        "pipeline": lambda: classify(texts, truncation=True, max_length=length),
+        **{p: lambda m=m: extract(m, texts, how=Extraction(show=False)) for p, m in models.items()},
+    }
+    rates, found = {key: [] for key in runs}, {}
+    for _ in range(options.repeats):
+        for key, run in runs.items():
+            rate, found[key] = timed(run, texts)
+            rates[key].append(rate)
+    wanted = np.array([id_of[row["label"]] for row in found["pipeline"]])
+    result = {"rows_per_second_pipeline": round(float(np.median(rates["pipeline"])), 1)}
+    for p in models:
+        table = found[p]
+        ratios = np.array(rates[p]) / np.array(rates["pipeline"])
+        result |= {
+            f"ratio_{p}": round(float(np.median(ratios)), 2),
+            f"ratios_{p}": [round(float(r), 2) for r in ratios],
+            f"labels_differ_{p}": int((table.predictions != wanted).sum()),
+            f"auc_{p}": round(100 * roc_auc(log_error(table.logits), table.predictions != labels), 2),
+        }
+    return {"rows": len(texts), **result}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=640)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--out", type=Path, default=Path("runs/bench"))
+    options = parser.parse_args()
+    root = os.environ.get("DUBIO_DATA", "")
+    if not Path(root, "newsgroups20").is_dir():
+        raise SystemExit("set DUBIO_DATA to the folder that holds newsgroups20/ and sst5/")
+    transformers.logging.set_verbosity_error()
+    found = {name: compare(root, name, options.out, options) for name in SETS}
+    for name, figures in found.items():
+        print(name, figures)
+    news = found["newsgroups20"]
+    print(json.dumps({
+        "ratio_float32": news["ratio_float32"], "ratio_bfloat16": news["ratio_bfloat16"],
+        "bfloat16_products": has_bfloat16("cpu"), "threads": torch.get_num_threads(), **found,
+    }))  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
