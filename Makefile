@@ -40,7 +40,7 @@ bench: .venv/runtime.done
 	$(BIN)/python benchmarks/extract.py
 
 docs: .venv/runtime.done
-	$(BIN)/python -m dubio.docs_build
+	$(BIN)/python docs/build.py
 
 clean:
 	rm -rf .venv runs build dist

@@ -4,11 +4,12 @@ import os
 from pathlib import Path
 
 import pytest
+from beartype import BeartypeConf
 from beartype.claw import beartype_package
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-beartype_package("dubio")
+beartype_package("dubio", conf=BeartypeConf(is_pep484_tower=True))  # as pyright reads it: an int is a float
 
 
 @pytest.fixture(scope="session")

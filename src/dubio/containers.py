@@ -64,7 +64,8 @@ class Representations:
     def take(self, rows: Any) -> "Representations":
         """The chosen rows (a slice, indices, or a mask), copied out of any memory map."""
         labels = None if self.labels is None else self.labels[rows]
-        return Representations(np.asarray(self.features[rows]), np.asarray(self.logits[rows]), labels)
+        features, logits = (np.require(table[rows], requirements="W") for table in (self.features, self.logits))
+        return Representations(np.asarray(features), np.asarray(logits), labels)
 
 
 @dataclass(frozen=True)

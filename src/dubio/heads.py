@@ -39,7 +39,12 @@ def build_head(spec: Sequence[Mapping[str, Any]], like: nn.Module | None = None)
         if like is None:
             raise DubioError("this head is made of custom layers; pass the module as head=")
         return copy.deepcopy(like).float().eval()
-    return nn.Sequential(*(_build_layer(layer) for layer in spec)).eval()
+    try:
+        return nn.Sequential(*(_build_layer(layer) for layer in spec)).eval()
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        if isinstance(error, DubioError):
+            raise
+        raise DubioError(f"a stored head's layers are damaged ({type(error).__name__}: {error})") from error
 
 
 def head_arrays(head: nn.Module) -> dict[str, NDArray[np.float32]]:
@@ -52,27 +57,22 @@ def load_head_arrays(head: nn.Module, arrays: Mapping[str, NDArray[Any]]) -> Non
     """Fills a head built by `build_head`; raises DubioError on missing, unexpected or misshapen arrays."""
     try:
         head.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in arrays.items()})
-    except RuntimeError as error:
+    except (RuntimeError, TypeError) as error:
         raise DubioError(f"the stored head does not fit its layers: {str(error).splitlines()[-1].strip()}") from error
 
 
 def _layer_spec(layer: nn.Module) -> dict[str, Any] | None:
-    match layer:
-        case nn.Linear():
-            return {"layer": "linear", "in": layer.in_features, "out": layer.out_features,
-                    "bias": _has_bias(layer)}  # fmt: skip
-        case nn.Dropout():
-            return {"layer": "dropout", "p": layer.p}
-        case nn.LayerNorm():
-            return {"layer": "norm", "size": layer.normalized_shape[0], "eps": layer.eps,
-                    "bias": _has_bias(layer)}  # fmt: skip
-        case nn.GELU():
-            return {"layer": "gelu_tanh" if layer.approximate == "tanh" else "gelu"}
-        case _:
-            names: dict[type[nn.Module], str] = {
-                nn.Tanh: "tanh", nn.ReLU: "relu", nn.SiLU: "silu", nn.Identity: "identity"
-            }  # fmt: skip
-            return {"layer": names[type(layer)]} if type(layer) in names else None
+    # By exact type: a subclass may compute something else.
+    if type(layer) is nn.Linear:
+        return {"layer": "linear", "in": layer.in_features, "out": layer.out_features, "bias": _has_bias(layer)}
+    if type(layer) is nn.Dropout:
+        return {"layer": "dropout", "p": layer.p}
+    if type(layer) is nn.LayerNorm and len(layer.normalized_shape) == 1 and layer.elementwise_affine:
+        return {"layer": "norm", "size": layer.normalized_shape[0], "eps": layer.eps, "bias": _has_bias(layer)}
+    if type(layer) is nn.GELU:
+        return {"layer": "gelu_tanh" if layer.approximate == "tanh" else "gelu"}
+    names: dict[type[nn.Module], str] = {nn.Tanh: "tanh", nn.ReLU: "relu", nn.SiLU: "silu", nn.Identity: "identity"}
+    return {"layer": names[type(layer)]} if type(layer) in names else None
 
 
 def _has_bias(layer: nn.Module) -> bool:

@@ -22,7 +22,8 @@ class _Rate(ProgressColumn):
 def progress(title: str, total: int, unit: str = "rows", show: bool = True) -> Generator[Callable[[int], None]]:
     """Yields a function that advances the line by so many units of `total`."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(unit), TimeRemainingColumn())
-    bar = Progress(*columns, console=Console(file=sys.stderr), disable=not show)
+    console = Console(file=sys.stderr)
+    bar = Progress(*columns, console=console, disable=not (show and console.is_terminal))
     with bar:
         task = bar.add_task(title, total=total)
         yield lambda count: bar.advance(task, count)

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 
 from dubio.decisions import risk_threshold
-from dubio.decisions.threshold import smallest_rows, upper_bound
+from dubio.decisions.threshold import _strong_size, smallest_rows, upper_bound
 from dubio.errors import DubioError
 
 
@@ -124,3 +124,51 @@ def test_bad_arrays():
         risk_threshold([0.1, float("nan")], [0, 1], 0.1)
     with pytest.raises(DubioError, match="row 0"):
         risk_threshold(np.arange(500.0), np.zeros(500), 0.05).answers([float("inf")])
+
+
+def slow_threshold(u, errors, risk, delta):
+    """The walk of the module's docstring in plain loops, each step tested by SciPy's binomial test."""
+    n, size = len(u), _strong_size(risk, delta)
+    start = min(max(min(max(size, np.ceil(0.05 * n)), np.ceil(0.3 * n)), smallest_rows(risk, delta)), n)
+    cuts, at = [], start
+    while at < n:
+        cuts.append(np.sort(u)[int(at) - 1])
+        at += max(0.01 * n, 1)
+    cuts = sorted({*cuts, u.max()})
+    answered = [int((u <= t).sum()) for t in cuts]
+    spare = 0.3 * n >= 2 * size and any(k >= 0.3 * n for k in answered)
+    second = next((i for i, k in enumerate(answered) if k >= 0.3 * n), None) if spare else None
+    level, kept = 0.0, None
+    for i, t in enumerate(cuts):
+        if i == 0:
+            level += delta if second is None else 0.8 * delta
+        if i == second:
+            level += 0.2 * delta
+        wrong = int(errors[u <= t].sum())
+        if level > 0 and binomtest(wrong, answered[i], risk, "less").pvalue <= level:
+            kept = t
+        else:
+            level = 0.0
+    return kept
+
+
+@pytest.mark.parametrize(("risk", "delta"), [(0.15, 0.1), (0.05, 0.1), (0.3, 0.2)])
+@pytest.mark.parametrize("n", [60, 400, 2500])
+def test_equals_a_slow_walk_with_scipys_test(n, risk, delta):
+    given_at = []
+    for seed in range(12):
+        u, errors = table(seed, n, 2 if seed % 3 == 0 else 9)
+        if seed % 4 == 3:
+            errors |= u < 0.04  # mislabelled rows at the safe end
+        found = risk_threshold(u, errors, risk, delta).threshold
+        assert found == slow_threshold(u, errors, risk, delta)
+        given_at.append(found is not None)
+    assert any(given_at) or (n, risk) in ((60, 0.15), (60, 0.05), (400, 0.05))
+
+
+def test_the_fallback_start_is_used_only_with_rows_to_spare():
+    """The safe end is all wrong: 4,000 rows can pay for a second start, 400 cannot."""
+    for n, promised in ((4000, True), (400, False)):
+        u = np.arange(float(n))
+        found = risk_threshold(u, u < 0.06 * n, 0.3, 0.1)
+        assert (found.threshold is not None) == promised

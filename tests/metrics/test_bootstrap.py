@@ -131,6 +131,8 @@ def test_undefined_draws_and_centring():
     assert Resampled(np.nan, np.full(4, np.nan)).p_value() is None
     low, high = Resampled(0.02, np.array([0.04, 0.05, 0.06])).interval(centred=True)
     assert 0 <= low < 0.02 < high
+    wide = Resampled(0.5, np.array([0.0, 0.0, 1.0, 0.0])).interval(centred=True)
+    assert 0 <= wide[0] < wide[1] <= 1  # a calibration error is never above 1
 
 
 @pytest.mark.parametrize("options", [{"draws": 0}, {"level": 1.0}, {"level": 0.0}])

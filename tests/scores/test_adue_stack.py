@@ -1,59 +1,19 @@
 """A stack of trials against the same trials trained one by one with torch's own Adam, scheduler and losses."""
 
 import copy
-import math
 from itertools import product
 
 import numpy as np
 import pytest
 import torch
+from slow_adue import as_rows, one_by_one
 from torch import nn
 
-from dubio.scores.adue_stack import FitRows, Recipe, Trial, one_cycle, train_stack
+from dubio.scores.adue_stack import Recipe, Trial, one_cycle, train_stack
 from dubio.scores.stacked_head import StackedHead
 from synthetic import planted
 
 TRIALS = [Trial(*t) for t in product((1e-2, 1e-3), (2, 4), (0.0, 0.3), (0.01, 1.0))]
-
-
-def as_rows(table, resample=False):
-    errors = torch.from_numpy(table.errors)
-    weights = torch.where(errors, 3.0, 0.5) if resample else torch.ones(len(table))
-    return FitRows(torch.from_numpy(table.features), torch.from_numpy(table.logits), errors, weights, resample)
-
-
-def one_by_one(head, rows, trial, recipe, watch):
-    """The slow reference: autograd on the textbook loss, torch.optim.Adam, OneCycleLR."""
-    model = copy.deepcopy(head).train()
-    start = [p.detach().clone() for p in model.parameters()]
-    batches = math.ceil(len(rows.features) / recipe.batch_size)
-    optimizer = torch.optim.Adam(model.parameters(), lr=trial.learning_rate)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, trial.learning_rate, total_steps=trial.epochs * batches, pct_start=0.1, cycle_momentum=False
-    )
-    generator = torch.Generator().manual_seed(recipe.seed)
-    base = 1 - torch.softmax(rows.logits, dim=1).amax(dim=1)
-    seen = {}
-    for epoch in range(trial.epochs):
-        if rows.resample:
-            order = torch.multinomial(rows.weights.double(), len(rows.features), replacement=True, generator=generator)
-        else:
-            order = torch.randperm(len(rows.features), generator=generator)
-        for batch in range(batches):
-            i = order[batch * recipe.batch_size : (batch + 1) * recipe.batch_size]
-            u = 1 - torch.logsumexp(100 * torch.softmax(model(rows.features[i]), dim=1), dim=1) / 100
-            distance = sum(((p - q) ** 2).sum() for p, q in zip(model.parameters(), start, strict=True))
-            loss = nn.functional.binary_cross_entropy(u.clamp(1e-7, 1 - 1e-7), rows.errors[i].float())
-            loss = loss + trial.alpha * ((u - base[i]) ** 2).mean() + trial.beta * distance
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-        with torch.no_grad():
-            model.eval()
-            seen[epoch + 1] = 1 - torch.logsumexp(100 * torch.softmax(model(watch), dim=1), dim=1) / 100
-            model.train()
-    return seen
 
 
 class Odd(nn.Module):

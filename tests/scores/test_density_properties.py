@@ -6,6 +6,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy.stats import spearmanr
 from sklearn.metrics import roc_auc_score
+from sklearn.preprocessing import normalize as sklearn_normalize
 
 from dubio.containers import Representations
 from dubio.errors import DubioError
@@ -87,6 +88,17 @@ def test_normalised_scores_do_not_depend_on_the_norm(method, a):
     u = method.with_options(options).fit(train, calibration).score(test)
     moved = method.with_options(options).fit(mapped(train, a, 0), mapped(calibration, a, 0)).score(mapped(test, a, 0))
     np.testing.assert_allclose(moved, u, rtol=1e-9)
+
+
+@each_method
+@pytest.mark.parametrize("n", [30, 200])
+def test_normalised_scores_equal_those_of_scikit_learns_unit_rows(method, n):
+    tables = draw(n, 24, 0), draw(100, 24, 1), draw(100, 24, 2)
+    unit = [Representations.of(sklearn_normalize(rows.features), rows.logits, rows.labels) for rows in tables]
+    u = method.with_options({"normalize": True}).fit(*tables[:2]).score(tables[2])
+    v = method().fit(*unit[:2]).score(unit[2])
+    np.testing.assert_allclose(u, v, rtol=1e-3, atol=1e-4 * np.ptp(v))
+    assert spearmanr(u, method().fit(*tables[:2]).score(tables[2])).statistic < 0.999  # normalising does something
 
 
 @each_method

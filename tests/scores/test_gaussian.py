@@ -93,6 +93,17 @@ def test_collapsed_classes_fall_back_to_the_total_variance():
     assert found.scale > 0
 
 
+@pytest.mark.parametrize("offset", [1.0, 1000.0])
+def test_rounding_of_collapsed_classes_is_not_taken_for_variance(offset):
+    """One row of each class is off by one step of float32: the scale is still that of the classes' distance."""
+    y = np.arange(40) % 2
+    z = (offset + 100 * y[:, None] * np.ones(3)).astype(np.float32)
+    z[:2] = np.nextafter(z[:2], np.float32(1e9))
+    found = fit_classes(Representations.of(z, np.eye(2)[y], y), normalize=False)
+    assert np.trace(found.within) > 0
+    assert found.scale == pytest.approx(2500.0, rel=1e-3)
+
+
 def test_rows_have_unit_norm_and_zero_rows_stay_zero():
     z = np.array([[3, 4], [0, 0], [1e-30, 0]], dtype=np.float32)
     block = next(feature_blocks(z, normalize=True))[1]

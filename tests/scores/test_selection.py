@@ -1,5 +1,7 @@
 """Gains, the one-standard-error rule and the guard against scikit-learn, slow loops and planted truths."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
@@ -69,3 +71,53 @@ def test_guard_compares_within_folds_only():
     shifted = scores + 100.0 * folds  # each fold on its own level, as out-of-fold fits may be
     verdict = guard(shifted, scores, errors, folds)
     assert verdict.gain == pytest.approx(0.0, abs=1e-9)
+
+
+def slow_guard(candidate, incumbent, errors, folds, draws, generator):
+    """(gain, gains of resamples) from the wins of every pair of a wrong and a right row of one fold."""
+    tables = []
+    for f in np.unique(folds):
+        wrong, right = np.flatnonzero(errors & (folds == f)), np.flatnonzero(~errors & (folds == f))
+        wins = [[np.sign(s[i] - s[j]) / 2 for j in right] for i in wrong for s in (candidate, incumbent)]
+        tables.append(np.array(wins[::2]) - np.array(wins[1::2]))
+    pairs = sum(table.size for table in tables)
+
+    def redrawn(table):
+        return table[np.ix_(*(generator.integers(0, n, n) for n in table.shape))].sum()
+
+    resampled = [sum(redrawn(table) for table in tables) / pairs for _ in range(draws)]
+    return sum(table.sum() for table in tables) / pairs, np.array(resampled)
+
+
+@pytest.mark.parametrize("digits", [0, 1, 9])
+def test_guard_equals_a_slow_loop_over_pairs(digits):
+    g, errors, scores = data(300)
+    folds = np.arange(300) % 5
+    better = np.round(scores + 0.4 * errors + 0.3 * g.normal(size=300), digits)
+    found = guard(better, np.round(scores, digits), errors, folds, draws=4000)
+    gain, resampled = slow_guard(better, np.round(scores, digits), errors, folds, 4000, g)
+    assert found.gain == pytest.approx(gain, abs=1e-12)
+    np.testing.assert_allclose((found.low, found.high), np.quantile(resampled, [0.025, 0.975]), atol=0.006)
+    assert resampled.std() > 0.012  # so that the tolerance above means something
+    assert found == guard(better, np.round(scores, digits), errors, folds, draws=4000)
+
+
+def test_guard_skips_folds_of_one_kind_and_refuses_when_none_is_left():
+    _g, errors, scores = data(100)
+    folds = np.where(errors, 0, np.arange(100) % 2)  # fold 1 holds right rows only
+    at = folds == 0
+    both, one = guard(scores + errors, scores, errors, folds), guard((scores + errors)[at], scores[at], errors[at],
+                                                                     folds[at])  # fmt: skip
+    assert both == one
+    with pytest.raises(DubioError, match="both right and wrong"):
+        guard(scores, scores, errors, errors.astype(np.int64))
+
+
+def test_guard_needs_no_table_of_pairs():
+    """4,600 wrong and 15,400 right rows in one fold: their pairs alone would be 560 MB in float64."""
+    _g, errors, scores = data(20_000)
+    tracemalloc.start()
+    guard(scores + 0.1 * errors, scores, errors, np.zeros(20_000, dtype=np.int64), draws=20)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 60e6

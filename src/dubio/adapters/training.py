@@ -8,7 +8,9 @@ Source: METHODS 1b (arXiv 2505.15443): rank 8, alpha 16, dropout 0.05 on query, 
 decay 0.1, batch 64, gradients clipped at 1, linear decay after 10 % warm-up.
 """
 
+import json
 import shutil
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,13 +19,13 @@ from typing import Any
 import numpy as np
 import torch
 from peft import LoraConfig, TaskType, get_peft_model
-from transformers import DataCollatorWithPadding, Trainer, TrainingArguments, set_seed
+from transformers import Conv1D, DataCollatorWithPadding, PrinterCallback, Trainer, TrainingArguments, set_seed
 
-from dubio.arrays import Int64
+from dubio.arrays import Int64, as_labels
 from dubio.errors import DubioError
-from dubio.files import sha256_json, write_json
+from dubio.files import check_folder, sha256_json, write_json
 from dubio.models.adapter_files import RECORD
-from dubio.models.base import base_hash, load_base
+from dubio.models.base import base_hash, has_bfloat16, load_base
 
 # The projections that LoRA adapts, family by family: query, key, value (one fused module in GPT-2 and ModernBERT).
 _TARGETS = (
@@ -75,21 +77,28 @@ def train_adapter(
 ) -> Mapping[str, Any]:  # fmt: skip
     """Trains and saves an adapter for classes `labels` under `out`; returns the training record.
 
-    Raises DubioError where `out` already holds a finished adapter, or where `train` has rows of one class only.
+    Raises DubioError where `out` already holds a finished adapter or cannot be written, where `train` has rows of one
+    class only, where `validation` has none, and on settings or a base that cannot be trained.
     """
     plan = plan or TrainingPlan()
     if (out / "adapter_config.json").exists():
         raise DubioError(f"{out} already holds an adapter; choose another folder or delete it")
-    if len(np.unique(train.labels)) < 2:
-        raise DubioError("the training rows are all of one class; give rows of at least two")
+    check_folder(out)
+    _check(plan, labels, train, validation)
     set_seed(plan.seed)
     model, tokenizer, missing = load_base(base, list(labels), plan.device)
+    tokenizer.padding_side = "right"  # as in extraction: absolute positions must count alike
     config = LoraConfig(
         task_type=TaskType.SEQ_CLS, r=plan.rank, lora_alpha=plan.alpha, lora_dropout=plan.dropout,
         target_modules=lora_targets(model), modules_to_save=fresh_modules(missing) or None,
+        fan_in_fan_out=any(isinstance(module, Conv1D) for module in model.modules()),  # GPT-2
     )  # fmt: skip
-    peft_model = get_peft_model(model, config)
-    key = sha256_json({**asdict(plan), "device": "", "show": 0, "base": base, "train": train.sha256,
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # peft's own use of transformers
+        peft_model = get_peft_model(model, config)
+    peft_model.peft_config["default"].base_model_name_or_path = base  # for a .gguf file, peft would name its folder
+    digest = base_hash(base)
+    key = sha256_json({**asdict(plan), "device": "", "show": 0, "base": digest, "train": train.sha256,
                        "validation": validation.sha256, "labels": list(labels)})  # fmt: skip
     work = out / f".training-{key[:12]}"
     trainer = Trainer(
@@ -100,11 +109,13 @@ def train_adapter(
         data_collator=DataCollatorWithPadding(tokenizer),
         compute_metrics=lambda p: {"accuracy": float((np.argmax(p.predictions, axis=1) == p.label_ids).mean())},
     )
+    if not plan.show:
+        trainer.remove_callback(PrinterCallback)  # what transformers puts in place of a progress bar
     trainer.train(resume_from_checkpoint=_last_checkpoint(work))
     history = [entry for entry in trainer.state.log_history if "eval_accuracy" in entry]
     record = {
         "base": base,
-        "base_sha256": base_hash(base),
+        "base_sha256": digest,
         "labels": list(labels),
         "max_length": plan.max_length,
         "plan": asdict(plan),
@@ -130,12 +141,16 @@ def fresh_modules(missing: Sequence[str]) -> list[str]:
     """Modules that the base came without (new heads, poolers): they must be trained whole and saved.
 
     missing: parameter names that were initialised afresh. Returns the module names to pass as modules_to_save.
+    Raises DubioError where something else is missing: a body that starts at random is no base.
     """
+    for name in missing:
+        if not set(_FRESH) & set(name.split(".")):
+            raise DubioError(f"the base model lacks {name}; name a complete base")
     return [part for part in _FRESH if any(part in name.split(".") for name in missing)]
 
 
 class _Rows:
-    """Tokenised rows for the Trainer, made on demand."""
+    """Tokenised rows for the Trainer."""
 
     def __init__(self, tokenizer: Any, rows: LabelledTexts, max_length: int) -> None:
         encoded = tokenizer(
@@ -152,10 +167,24 @@ class _Rows:
         return self.rows[index]
 
 
-def _arguments(work: Path, plan: TrainingPlan) -> TrainingArguments:
-    cuda = plan.device.startswith("cuda")
+def _check(plan: TrainingPlan, labels: Sequence[str], train: LabelledTexts, validation: LabelledTexts) -> None:
     if plan.precision not in ("auto", "float32", "bfloat16"):
         raise DubioError(f"unknown precision {plan.precision!r}; choose auto, float32 or bfloat16")
+    for name in ("rank", "alpha", "learning_rate", "epochs", "batch_size", "max_length"):
+        if not getattr(plan, name) > 0:
+            raise DubioError(f"training setting {name} must be above 0, not {getattr(plan, name)}")
+    if not 0 <= plan.dropout < 1:
+        raise DubioError(f"training setting dropout must be at least 0 and below 1, not {plan.dropout}")
+    for name, table in (("training", train), ("validation", validation)):
+        as_labels(table.labels, f"{name} labels", len(table.texts), len(labels))
+    if len(validation.texts) == 0:
+        raise DubioError("there are no validation rows; give at least one")
+    if len(np.unique(train.labels)) < 2:
+        raise DubioError("the training rows are all of one class; give rows of at least two")
+
+
+def _arguments(work: Path, plan: TrainingPlan) -> TrainingArguments:
+    cuda = plan.device.startswith("cuda")
     return TrainingArguments(
         output_dir=str(work),
         learning_rate=plan.learning_rate,
@@ -173,7 +202,7 @@ def _arguments(work: Path, plan: TrainingPlan) -> TrainingArguments:
         metric_for_best_model="accuracy",
         logging_strategy="epoch",
         train_sampling_strategy="group_by_length",
-        bf16=plan.precision == "bfloat16" or (plan.precision == "auto" and _fast_bfloat16(cuda)),
+        bf16=plan.precision == "bfloat16" or (plan.precision == "auto" and has_bfloat16(plan.device)),
         use_cpu=not cuda,
         seed=plan.seed,
         disable_tqdm=not plan.show,
@@ -181,24 +210,27 @@ def _arguments(work: Path, plan: TrainingPlan) -> TrainingArguments:
     )
 
 
-def _fast_bfloat16(cuda: bool) -> bool:
-    """Whether bfloat16 products run in hardware: on a GPU of compute capability 8, on a CPU with AMX or AVX512-BF16."""
-    if cuda:
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    facts = torch.backends.cpu.get_cpu_capability(), torch.cpu.get_capabilities()
-    return bool(facts[1].get("amx_bf16") or facts[1].get("avx512_bf16"))
-
-
 def _last_checkpoint(work: Path) -> str | None:
-    # The Trainer writes trainer_state.json last: a checkpoint without it was cut short.
-    found = [p for p in work.glob("checkpoint-*") if (p / "trainer_state.json").exists()]
+    found = [p for p in work.glob("checkpoint-*") if _complete(p / "trainer_state.json")]
     return str(max(found, key=lambda p: int(p.name.rpartition("-")[2]))) if found else None
+
+
+def _complete(state: Path) -> bool:
+    """The Trainer writes its state last, so a checkpoint without it, or with half of it, was cut short."""
+    try:
+        return bool(json.loads(state.read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return False
 
 
 def _publish(model: Any, tokenizer: Any, record: Mapping[str, Any], out: Path, work: Path) -> None:
     """Moves the finished adapter into place, its config last: a folder with a config is a whole adapter."""
     staged = work / "adapter"
-    model.save_pretrained(staged, safe_serialization=True)
+    model.save_pretrained(staged, save_embedding_layers=False)  # left to itself, peft asks the hub about the base
+    settings = json.loads((staged / "adapter_config.json").read_text(encoding="utf-8"))
+    for name in ("target_modules", "modules_to_save"):  # sets, which peft writes in any order
+        settings[name] = sorted(set(settings[name] or [])) or None
+    write_json(staged / "adapter_config.json", settings)
     tokenizer.save_pretrained(staged)
     write_json(staged / RECORD, record)
     for path in sorted(staged.iterdir(), key=lambda p: p.name == "adapter_config.json"):

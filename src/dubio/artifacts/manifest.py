@@ -4,9 +4,10 @@ Its bytes are canonical and carry their own digest, so that any changed byte any
 """
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -81,10 +82,10 @@ def read_manifest(path: Path) -> Manifest:
     """Reads and checks; raises ArtifactError if it is absent, damaged, changed by hand, or of another schema."""
     try:
         text = path.read_bytes().decode("utf-8")
-        value = json.loads(text)
+        value = json.loads(text, parse_constant=_refuse, parse_float=_finite)
     except FileNotFoundError as error:
         raise ArtifactError(f"no fitted artefact at {path.parent}; run `dubio fit` first") from error
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # not UTF-8, not JSON, not finite
         raise ArtifactError(f"{path} is damaged ({type(error).__name__}); fit again or restore the file") from error
     if not isinstance(value, dict):
         raise ArtifactError(f"{path} is damaged: not a JSON object; fit again or restore the file")
@@ -102,6 +103,15 @@ def read_manifest(path: Path) -> Manifest:
     except ValidationError as error:
         place = ".".join(str(part) for part in error.errors()[0]["loc"])
         raise ArtifactError(f"{path} does not follow the schema at {place}; fit again") from error
+
+
+def _finite(number: str) -> float:
+    value = float(number)
+    return value if math.isfinite(value) else _refuse(number)
+
+
+def _refuse(number: str) -> NoReturn:
+    raise ValueError(f"{number} is not a finite number")
 
 
 def _canonical(body: Mapping[str, Any]) -> str:

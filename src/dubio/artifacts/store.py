@@ -26,6 +26,7 @@ from dubio.artifacts.manifest import (
     read_manifest,
     write_manifest,
 )
+from dubio.data.splits import as_hashes
 from dubio.decisions.recalibration import Recalibrator
 from dubio.errors import ArtifactError, DubioError
 from dubio.files import atomic_path, sha256_file, write_text
@@ -119,31 +120,66 @@ def load_artifact(adapter: Path, head: Any = None) -> tuple[Artifact, Manifest]:
     Raises ArtifactError naming the file that is missing, changed or of another schema.
     """
     folder = adapter / FOLDER
-    manifest = read_manifest(folder / "manifest.json")
+    while True:
+        manifest = read_manifest(folder / "manifest.json")
+        try:
+            return _restore(folder, manifest, head), manifest
+        except ArtifactError:
+            if read_manifest(folder / "manifest.json") == manifest:
+                raise
+            # A new fit has replaced the files that the old manifest names: read the new one.
+
+
+def _restore(folder: Path, manifest: Manifest, head: Any) -> Artifact:
     for name, digest in manifest.files.items():
         path = folder / name
-        if Path(name).name != name or not path.is_file():
-            raise ArtifactError(f"{path} is missing; fit again or restore the file")
-        if sha256_file(path) != digest:
+        if Path(name).name != name:
+            raise ArtifactError(f"{folder} names the file {name!r}, outside its own folder; fit again")
+        try:
+            found = sha256_file(path)
+        except OSError as error:
+            raise ArtifactError(f"{path} is missing or cannot be read; fit again or restore the file") from error
+        if found != digest:
             raise ArtifactError(f"{path} was changed after it was written; fit again or restore the file")
     _check_card(folder / "README.md")
-    shared = {key: np.array(value) for key, value in map_arrays(_only(folder, manifest, "rows-")).items()}
-    artifact = Artifact(
-        methods={entry.name: _load_method(folder, entry, manifest, head) for entry in manifest.methods},
-        choice=manifest.choice,
-        errors=shared["errors"].astype(np.bool_),
-        model=manifest.model,
-        labels=tuple(manifest.labels),
-        splits=manifest.splits,
-        hashes={key[7:]: value for key, value in shared.items() if key.startswith("hashes.")},
-        fingerprint=shared["fingerprint"],
-        calibration=tuple(manifest.calibration),
+    methods = {entry.name: _load_method(folder, entry, manifest, head) for entry in manifest.methods}
+    shared = _arrays(folder, next((name for name in manifest.files if name.startswith("rows-")), ""), manifest)
+    try:
+        artifact = Artifact(
+            methods=methods,
+            choice=manifest.choice,
+            errors=shared["errors"].astype(np.bool_),
+            model=manifest.model,
+            labels=tuple(manifest.labels),
+            splits=manifest.splits,
+            hashes={key[7:]: as_hashes(value) for key, value in shared.items() if key.startswith("hashes.")},
+            fingerprint=shared["fingerprint"],
+            calibration=tuple(manifest.calibration),
+        )
+    except (KeyError, DubioError) as error:
+        raise ArtifactError(f"{folder} lacks the rows of its fit ({error}); fit again") from error
+    _check_whole(folder, artifact)
+    return artifact
+
+
+def _check_whole(folder: Path, artifact: Artifact) -> None:
+    """Every file may be as it was written and still not belong together: then no number may come out."""
+    rows, shape = len(artifact.errors), artifact.fingerprint.shape
+    whole = (
+        artifact.choice.method in artifact.methods
+        and all(method.certified.shape == (rows,) for method in artifact.methods.values())
+        and len(shape) == 2
+        and shape[1] == len(artifact.labels)
     )
-    return artifact, manifest
+    if not whole:
+        raise ArtifactError(f"{folder} does not fit together: methods, rows and labels disagree; fit again")
 
 
-def _only(folder: Path, manifest: Manifest, prefix: str) -> Path:
-    return folder / next(name for name in manifest.files if name.startswith(prefix))
+def _arrays(folder: Path, name: str, manifest: Manifest) -> dict[str, NDArray[Any]]:
+    """Copies of a file's arrays; only of a file whose hash was checked."""
+    if name not in manifest.files:
+        raise ArtifactError(f"{folder} names no hash of the file {name!r}; fit again")
+    return {key: np.array(value) for key, value in map_arrays(folder / name).items()}
 
 
 def _save_arrays(folder: Path, stem: str, arrays: Mapping[str, NDArray[Any]]) -> tuple[str, str]:
@@ -186,7 +222,7 @@ def _save_method(folder: Path, fitted: FittedScore) -> FittedMethod:
 
 
 def _load_method(folder: Path, entry: FittedMethod, manifest: Manifest, head: Any) -> FittedScore:
-    arrays = {key: np.array(value) for key, value in map_arrays(folder / entry.file).items()}
+    arrays = _arrays(folder, entry.file, manifest)
 
     def part(prefix: str) -> dict[str, NDArray[Any]]:
         return {key[len(prefix) :]: value for key, value in arrays.items() if key.startswith(prefix)}
@@ -195,7 +231,8 @@ def _load_method(folder: Path, entry: FittedMethod, manifest: Manifest, head: An
         method = get_method(entry.name).build(head=head, **entry.options)
         method.restore(State(part("score."), entry.facts))
         recalibrator = Recalibrator.from_state(State(part("recalibration."), entry.recalibration))
-    except (DubioError, KeyError, TypeError, RuntimeError) as error:
+        certified = arrays["certified"]
+    except (ValueError, LookupError, TypeError, RuntimeError, AttributeError) as error:
         raise ArtifactError(f"{entry.file} cannot be restored as {entry.name} ({error}); fit again") from error
     seconds = manifest.costs.get(entry.name, {}).get("fit_seconds", 0.0)
-    return FittedScore(entry.name, method, recalibrator, arrays["certified"], seconds)
+    return FittedScore(entry.name, method, recalibrator, certified, seconds)

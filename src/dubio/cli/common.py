@@ -1,44 +1,59 @@
-"""What fit, evaluate and score share: one loaded, proven model and the tables it reads."""
+"""What fit, evaluate and score share: one loaded, proven model, the tables it reads, and the artefact fitted on it."""
 
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
+from dubio.artifacts.manifest import read_manifest
+from dubio.artifacts.store import FOLDER, Artifact, load_artifact
 from dubio.data.columns import Columns
 from dubio.data.tables import TextTable, read_table
 from dubio.errors import DubioError
+from dubio.files import check_folder
 from dubio.models.extraction import Extraction
 from dubio.models.loading import AdaptedModel, load
+from dubio.models.proofs import check_fingerprint
 from dubio.workflow.tables import Prepared, prepare
 
 
 @dataclass(frozen=True)
 class Session:
-    """The options of a command that runs the model. columns: (text, pair, label), None for the defaults."""
+    """The options of a command that runs the model. columns: (text, pair, label), None for the defaults.
+
+    precision, max_length: None for those of the artefact, or of the adapter's training where nothing is fitted yet.
+    artifact: the folder that holds `dubio/`, None for the adapter's own.
+    """
 
     adapter: str
-    base: str | None
-    device: str
-    precision: str
-    columns: tuple[str | None, str | None, str | None]
-    max_length: int | None
-    cache: Path | None
-    quiet: bool
+    base: str | None = None
+    device: str = "cpu"
+    precision: str | None = None
+    columns: tuple[str | None, str | None, str | None] = (None, None, None)
+    max_length: int | None = None
+    cache: Path | None = None
+    quiet: bool = False
+    artifact: Path | None = None
 
     @cached_property
     def model(self) -> AdaptedModel:
         """The adapted model, loaded and proven on first use."""
-        return load(
-            self.adapter, base=self.base, device=self.device, precision=self.precision, max_length=self.max_length
-        )
+        precision = self.precision or "float32"
+        return load(self.adapter, base=self.base, device=self.device, precision=precision, max_length=self.max_length)
+
+    @property
+    def name(self) -> str:
+        """The adapter's name: its folder's, or its hub id."""
+        path = Path(self.adapter)
+        return path.resolve().name if path.is_dir() else self.adapter
 
     @property
     def folder(self) -> Path:
-        """Where the artefact lives: the adapter's folder; a hub id needs a local copy to write beside."""
-        path = Path(self.adapter)
-        if not path.is_dir():
-            raise DubioError(f"{self.adapter} is not a local folder; download the adapter first, then name its folder")
+        """Where the artefact lives; raises DubioError where the adapter is on the hub and no folder was named."""
+        path = self.artifact or Path(self.adapter)
+        if self.artifact is None and not path.is_dir():
+            raise DubioError(f"{self.adapter} is not a local folder; name one for what is fitted by --artifact")
         return path
 
     @property
@@ -49,11 +64,43 @@ class Session:
         root = os.environ.get("DUBIO_CACHE") or Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "dubio"
         return Path(root) / "representations"
 
+    def as_fitted(self) -> "Session":
+        """The same session at the precision and length of its artefact, before any model is loaded.
+
+        Raises ArtifactError where nothing is fitted, or its manifest is damaged or of another schema.
+        """
+        facts = read_manifest(self.folder / FOLDER / "manifest.json").model
+        length = facts.get("max_length") if self.max_length is None else self.max_length
+        return replace(self, precision=self.precision or facts.get("precision"), max_length=length)
+
+    def open(self) -> Artifact:
+        """The artefact, checked against its hashes and against the model.
+
+        Raises ArtifactError where a file was changed, or the artefact belongs to another adapter or another length.
+        """
+        artifact, _ = load_artifact(self.folder, self.model.head)
+        fitted = artifact.model.get("max_length")
+        if fitted != self.model.max_length:
+            raise DubioError(
+                f"the artefact was fitted at {fitted} tokens a row, not {self.model.max_length}; drop --max-length, or "
+                "run `dubio fit` again with it"
+            )
+        check_fingerprint(self.model, artifact.fingerprint)
+        return artifact
+
     def read(self, source: str, labels: bool = True) -> TextTable:
         """A checked table; `labels`: whether they are needed."""
         text, pair, label = self.columns
         return read_table(source, columns=Columns(text, pair, label if labels else None), need_labels=labels)
 
-    def prepare(self, table: TextTable, labels: bool = True) -> Prepared:
-        """The table's representations, from the cache or a forward pass."""
-        return prepare(self.model, table, self.cache_folder, need_labels=labels, how=Extraction(show=not self.quiet))
+    def prepare(self, tables: Mapping[str, TextTable], unlabelled: tuple[str, ...] = ()) -> dict[str, Prepared]:
+        """Each table's representations, from the cache or a forward pass; the labels of all are mapped before."""
+        check_folder(self.cache_folder)
+        for name, table in tables.items():
+            if name not in unlabelled:
+                table.label_ids(self.model.labels)
+        how = Extraction(show=not self.quiet)
+        return {
+            name: prepare(self.model, table, self.cache_folder, need_labels=name not in unlabelled, how=how)
+            for name, table in tables.items()
+        }

@@ -39,9 +39,7 @@ def run(out: Path) -> None:
         train, validation = (labelled(tables[name], list(LABELS)) for name in ("train", "validation"))
         record = train_adapter(str(minilm_path()), LABELS, train, validation, adapter, PLAN)
         console.print("validation accuracy by epoch:", record["validation_accuracy"], highlight=False)
-    session = Session(
-        str(adapter), None, "cpu", "float32", (None, None, None), None, out / "cache", quiet=not console.is_terminal
-    )
+    session = Session(str(adapter), cache=out / "cache", quiet=not console.is_terminal)
     stage("fitting every method on train and calibration rows")
     fit.run(session, str(data / "train.csv"), str(data / "calibration.csv"), None)
     stage("evaluating on test rows, opened once")

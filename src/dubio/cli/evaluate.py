@@ -6,13 +6,15 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from dubio.artifacts.store import Artifact, load_artifact
+from dubio.arrays import Float64
+from dubio.artifacts.store import Artifact
 from dubio.cli.common import Session
 from dubio.containers import Representations
 from dubio.data.splits import check_disjoint
 from dubio.data.tables import TextTable
-from dubio.files import write_json
-from dubio.models.proofs import check_fingerprint
+from dubio.decisions.threshold import check_budget
+from dubio.errors import DubioError
+from dubio.files import check_folder, write_json
 from dubio.report.content import Cost, ReportContent
 from dubio.report.html import write_report
 from dubio.report.terminal import metrics_table
@@ -25,28 +27,40 @@ AGREEMENT = "agreement"
 def run(
     session: Session, test: str, ood: str | None, report: Path | None, budget: tuple[float, float], draws: int = 1000
 ) -> Evaluation:
-    """Checks the artefact and the split before the forward pass; prints the table and writes the report."""
-    artifact, _ = load_artifact(session.folder, session.model.head)
-    check_fingerprint(session.model, artifact.fingerprint)
-    table = session.read(test)
-    away = session.read(ood, labels=False) if ood is not None else None
-    check_against(artifact, table)
-    rows = session.prepare(table).load()
-    strange = None if away is None else session.prepare(away, labels=False).load()
-    agreement = table.numbers(AGREEMENT) if AGREEMENT in table.frame.column_names else None
+    """Checks options, tables and artefact before the forward pass; prints the table and writes the report."""
+    check_budget(*budget)
+    if report is not None:
+        check_folder(report)
+    session = session.as_fitted()
+    tables = {"test": session.read(test)}
+    if ood is not None:
+        tables["ood"] = session.read(ood, labels=False)
+    agreement = shares(tables["test"], AGREEMENT)
+    artifact = session.open()
+    check_disjoint({"test": tables["test"]}, stored=artifact.hashes)
+    prepared = session.prepare(tables, unlabelled=("ood",))
+    rows = prepared["test"].load()
+    strange = prepared["ood"].load() if ood is not None else None
     found = evaluate(artifact, rows, ood=strange, agreement=agreement, budget=budget, draws=draws)
     Console().print(metrics_table(found.metrics, "test"))
-    Console().print(artifact.choice.why, found.threshold.promise, sep="\n", highlight=False)
+    print(artifact.choice.why, found.threshold.promise, sep="\n")
     if report is not None:
         write_json(report / "metrics.json", [asdict(metric) for metric in found.metrics])
-        path = write_report(report, content(session, artifact, (table, rows), found))
-        Console().print(f"report: {path}", highlight=False)
+        path = write_report(report, content(session, artifact, (tables["test"], rows), found))
+        print(f"report: {path}")
     return found
 
 
-def check_against(artifact: Artifact, table: TextTable) -> None:
-    """Refuses test rows that the artefact was fitted on."""
-    check_disjoint({"test": table}, stored=artifact.hashes)
+def shares(table: TextTable, column: str) -> Float64 | None:
+    """`[N]` a column of shares in [0, 1], NaN where unknown; None where there is none, or it holds something else."""
+    if column not in table.frame.column_names:
+        return None
+    try:
+        values = table.numbers(column)
+    except DubioError:  # a column of that name that means something else
+        return None
+    known = values[np.isfinite(values)]
+    return values if len(known) and known.min() >= 0 and known.max() <= 1 else None
 
 
 def content(
@@ -66,7 +80,7 @@ def content(
         for name, fitted in artifact.methods.items()
     ]
     return ReportContent(
-        title=f"{session.folder.name} on {table.name}",
+        title=f"{session.name} on {table.name}",
         model={key: str(value) for key, value in artifact.model.items()},
         splits={**artifact.splits, **split_facts({"test": table}, report)},
         metrics=found.metrics,

@@ -1,38 +1,65 @@
 """`dubio fit`: representations of train and calibration rows -> every method, a choice, an artefact by the adapter."""
 
-from pathlib import Path
+import numpy as np
 
-from rich.console import Console
-
-from dubio.artifacts.store import Artifact, save_artifact
+from dubio.artifacts.store import FOLDER, Artifact, save_artifact
 from dubio.cli.common import Session
 from dubio.data.splits import check_disjoint
 from dubio.data.tables import TextTable
+from dubio.errors import DubioError
+from dubio.files import check_folder
 from dubio.report.card import render_card
 from dubio.scores.registry import METHODS, get_method
-from dubio.workflow.fitting import FitPlan, fit_methods
+from dubio.workflow.fitting import INCUMBENT, FitPlan, fit_methods
 from dubio.workflow.saving import artifact_of
 
 
 def run(session: Session, train: str | None, calibration: str, methods: str | None) -> Artifact:
     """Reads and checks everything before the first forward pass; writes nothing until all methods are fitted."""
-    folder = session.folder
-    names = tuple(METHODS) if methods is None else tuple(name.strip() for name in methods.split(","))
-    for name in names:
-        get_method(name)
+    names = method_names(methods, train is not None)
+    check_folder(session.folder / FOLDER)
+    check_folder(session.cache_folder)
     tables: dict[str, TextTable] = {}
     if train is not None:
         tables["train"] = session.read(train)
     tables["calibration"] = session.read(calibration)
     report = check_disjoint(tables)
-    prepared = {name: session.prepare(table) for name, table in tables.items()}
+    check_classes(tables["calibration"], session.model.labels)
+    prepared = session.prepare(tables)
     fit = fit_methods(
         prepared["train"].load() if "train" in prepared else None,
         prepared["calibration"].load(),
         session.model.head,
         FitPlan(names, show=not session.quiet),
     )
-    artifact = artifact_of(fit, session.model, tables, Path(session.adapter).resolve().name)
-    path = save_artifact(folder, artifact, render_card(artifact))
-    Console().print(f"{report}\n{fit.choice.why}\nwrote {path}", highlight=False)
+    artifact = artifact_of(fit, session.model, tables, session.name)
+    path = save_artifact(session.folder, artifact, render_card(artifact))
+    print(report, fit.choice.why, f"wrote {path}", sep="\n")
     return artifact
+
+
+def method_names(asked: str | None, train: bool) -> tuple[str, ...]:
+    """The methods to fit, all where none are asked for; `train`: whether its rows are at hand.
+
+    Raises DubioError on an unknown name, one that needs train rows where there are none, or a list without the
+    incumbent, which the others have to beat.
+    """
+    if asked is None:
+        return tuple(METHODS)
+    names = tuple(dict.fromkeys(name.strip() for name in asked.split(",")))
+    for name in names:
+        if "train" in get_method(name).needs and not train:
+            raise DubioError(f"method {name} needs the training rows; give --train, or leave it out")
+    if INCUMBENT not in names:
+        raise DubioError(f"{INCUMBENT} must be among --methods: it is what the others have to beat")
+    return names
+
+
+def check_classes(calibration: TextTable, labels: tuple[str, ...]) -> None:
+    """Raises DubioError where all calibration rows are of one class: a sample that cannot speak for the others."""
+    found = np.unique(calibration.label_ids(labels))
+    if len(found) < 2:
+        raise DubioError(
+            f"{calibration.source}: all {len(calibration)} calibration rows are of class {labels[found[0]]!r}; give "
+            "held-out rows of all classes"
+        )

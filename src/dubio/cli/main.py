@@ -5,11 +5,13 @@ Bad input ends with one line on standard error and exit code 2; anything else th
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
 from dubio.errors import DubioError
+
+UsageError: Any = typer.BadParameter.__mro__[1]  # click's, which typer may bring along under a name of its own
 
 app = typer.Typer(
     name="dubio",
@@ -23,12 +25,19 @@ app = typer.Typer(
 Adapter = Annotated[str, typer.Argument(help="Adapter folder or hub id, or a fine-tuned classifier.")]
 Base = Annotated[str | None, typer.Option(help="Base model (path, hub id, or .gguf file), if not the adapter's own.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")]
-Precision = Annotated[str, typer.Option(help="Forward pass in float32 or bfloat16; scores are float32 either way.")]
+Precision = Annotated[
+    str | None,
+    typer.Option(help="Forward pass in float32 or bfloat16 (default: as fitted, else float32); scores are float32."),
+]
 Text = Annotated[str | None, typer.Option("--text", help="Column of the text (default: text, sentence, ...).")]
 Pair = Annotated[str | None, typer.Option("--pair", help="Column of the second text, for pairs.")]
 Label = Annotated[str | None, typer.Option("--label", help="Column of the label (default: label).")]
-MaxLength = Annotated[int | None, typer.Option(help="Tokens a row (default: as trained, at most 512).")]
+MaxLength = Annotated[int | None, typer.Option(help="Tokens a row (default: as fitted, else as trained, at most 512).")]
 Cache = Annotated[Path | None, typer.Option(help="Where representations are kept (default: the user's cache folder).")]
+Artifact = Annotated[
+    Path | None,
+    typer.Option("--artifact", help="Folder that holds what was fitted, in dubio/ (default: the adapter's folder)."),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress lines.")]
 
 
@@ -59,19 +68,20 @@ def fit(
     methods: Annotated[str | None, typer.Option(help="Comma-separated names (default: all; see `methods`).")] = None,
     base: Base = None,
     device: Device = "cpu",
-    precision: Precision = "float32",
+    precision: Precision = None,
     text: Text = None,
     pair: Pair = None,
     label: Label = None,
     max_length: MaxLength = None,
     cache: Cache = None,
+    artifact: Artifact = None,
     quiet: Quiet = False,
 ) -> None:
     """Fit uncertainty onto an adapter; the artefact is written beside it."""
     from dubio.cli.common import Session
     from dubio.cli.fit import run
 
-    session = Session(adapter, base, device, precision, (text, pair, label), max_length, cache, quiet)
+    session = Session(adapter, base, device, precision, (text, pair, label), max_length, cache, quiet, artifact)
     run(session, train, calibration, methods)
 
 
@@ -85,19 +95,20 @@ def evaluate(
     delta: Annotated[float, typer.Option(help="Chance at which the promise may fail.")] = 0.1,
     base: Base = None,
     device: Device = "cpu",
-    precision: Precision = "float32",
+    precision: Precision = None,
     text: Text = None,
     pair: Pair = None,
     label: Label = None,
     max_length: MaxLength = None,
     cache: Cache = None,
+    artifact: Artifact = None,
     quiet: Quiet = False,
 ) -> None:
     """Compare all fitted methods on a test table, with intervals, and write the report."""
     from dubio.cli.common import Session
     from dubio.cli.evaluate import run
 
-    session = Session(adapter, base, device, precision, (text, pair, label), max_length, cache, quiet)
+    session = Session(adapter, base, device, precision, (text, pair, label), max_length, cache, quiet, artifact)
     run(session, test, ood, report, (risk, delta))
 
 
@@ -110,18 +121,19 @@ def score(
     delta: Annotated[float, typer.Option(help="Chance at which the promise may fail.")] = 0.1,
     base: Base = None,
     device: Device = "cpu",
-    precision: Precision = "float32",
+    precision: Precision = None,
     text: Text = None,
     pair: Pair = None,
     max_length: MaxLength = None,
     cache: Cache = None,
+    artifact: Artifact = None,
     quiet: Quiet = False,
 ) -> None:
     """Add label, probability, uncertainties, error probability and answer/abstain to each row of a table."""
     from dubio.cli.common import Session
     from dubio.cli.score import run
 
-    session = Session(adapter, base, device, precision, (text, pair, None), max_length, cache, quiet)
+    session = Session(adapter, base, device, precision, (text, pair, None), max_length, cache, quiet, artifact)
     run(session, table, output, (risk, delta))
 
 
@@ -143,14 +155,27 @@ def demo(
     run(out)
 
 
-def main() -> Any:
-    """Entry point: turns a DubioError into one line and exit code 2."""
+def main() -> None:
+    """Entry point: bad usage and a DubioError become one line on standard error and exit code 2."""
     try:
-        return app(standalone_mode=True)
+        code = app(prog_name="dubio", standalone_mode=False)
     except DubioError as error:
-        line = " ".join(str(error).split())
-        print(f"dubio: {line}", file=sys.stderr)
-        raise SystemExit(2) from None
+        _refuse(str(error))
+    except typer.Abort:
+        _refuse("aborted", code=1)
+    except UsageError as error:
+        if type(error).__name__ == "NoArgsIsHelpError":  # its message is the whole help
+            error.show()
+            raise SystemExit(2) from None
+        command = "dubio" if error.ctx is None else error.ctx.command_path
+        _refuse(f"{error.format_message().rstrip('.')}; see '{command} --help'")
+    else:
+        raise SystemExit(code or 0)
+
+
+def _refuse(message: str, code: int = 2) -> NoReturn:
+    print(f"dubio: {' '.join(message.split())}", file=sys.stderr)
+    raise SystemExit(code) from None
 
 
 if __name__ == "__main__":

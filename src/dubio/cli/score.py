@@ -2,24 +2,25 @@
 
 from pathlib import Path
 
-from rich.console import Console
-
-from dubio.artifacts.store import load_artifact
 from dubio.cli.common import Session
-from dubio.data.writing import check_writable, write_frame
-from dubio.models.proofs import check_fingerprint
+from dubio.data.writing import check_fits, check_writable, write_frame
+from dubio.decisions.threshold import check_budget
+from dubio.errors import DubioError
 from dubio.workflow.evaluation import promise
 from dubio.workflow.scoring import Decision, score_rows
 
 
 def run(session: Session, source: str, output: Path, budget: tuple[float, float]) -> None:
     """Input columns are kept; new ones are added, replacing any of the same name. The output appears whole."""
+    check_budget(*budget)
     check_writable(output)
-    artifact, _ = load_artifact(session.folder, session.model.head)
-    check_fingerprint(session.model, artifact.fingerprint)
-    promised = promise(artifact, *budget)
+    check_apart(source, output)
+    session = session.as_fitted()
     table = session.read(source, labels=False)
-    stored = session.prepare(table, labels=False).stored
+    check_fits(table.frame, output)
+    artifact = session.open()
+    promised = promise(artifact, *budget)
+    stored = session.prepare({"new": table}, unlabelled=("new",))["new"].stored
     scored = score_rows(artifact, stored, Decision.of(artifact, promised))
     frame = table.frame
     for name in scored.column_names:
@@ -28,6 +29,10 @@ def run(session: Session, source: str, output: Path, budget: tuple[float, float]
         frame = frame.append_column(name, scored.column(name))
     write_frame(frame, output)
     answered = sum(value == "answer" for value in scored.column("decision").to_pylist())
-    Console().print(
-        f"{promised.promise}\nanswered {answered} of {len(table)} rows; wrote {output}", highlight=False, soft_wrap=True
-    )
+    print(promised.promise, f"answered {answered} of {len(table)} rows; wrote {output}", sep="\n")
+
+
+def check_apart(source: str, output: Path) -> None:
+    """Raises DubioError where the output would replace the table that is read."""
+    if output.exists() and Path(source).exists() and output.samefile(source):
+        raise DubioError(f"{output} is the table to score; choose another output")

@@ -5,13 +5,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 
 from dubio.adapters.training import LabelledTexts, TrainingPlan, train_adapter
 from dubio.data.columns import Columns
 from dubio.data.splits import check_disjoint
 from dubio.data.tables import TextTable, read_table
 from dubio.errors import DubioError
+from dubio.files import check_folder
+
+# Least value, and the first that is too large; other counts are at least 1, other numbers at least 0.
+_RANGES = {"dropout": (0, 1), "seed": (0, 2**32)}
+_SWITCH = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 
 
 def run(
@@ -20,6 +24,7 @@ def run(
 ) -> None:  # fmt: skip
     """Without a validation table, a tenth of train is held out by a fixed seed."""
     plan = parse_plan(settings)
+    check_folder(out)
     table = read_table(train, columns=Columns(*columns), need_labels=True)
     if validation is not None:
         held = read_table(validation, columns=Columns(*columns), need_labels=True)
@@ -29,22 +34,22 @@ def run(
     labels = label_names(table)
     record = train_adapter(model, labels, labelled(table, labels), labelled(held, labels), out, plan)
     best = record["best_epoch"]
-    Console().print(
-        f"{report}\nbest epoch {best} of {plan.epochs}, validation accuracy "
-        f"{record['validation_accuracy'][best - 1]:.4f}; wrote {out}",
-        highlight=False,
-    )
+    accuracy = record["validation_accuracy"][best - 1]
+    print(report, f"best epoch {best} of {plan.epochs}, validation accuracy {accuracy:.4f}; wrote {out}", sep="\n")
 
 
 def held_out(table: TextTable, seed: int, share: float = 0.1) -> tuple[TextTable, TextTable]:
     """(validation, train): about a share of the rows, repeated rows kept together on one side."""
     _, group = np.unique(table.rows_hash, axis=0, return_inverse=True)
-    chosen = np.random.default_rng(seed).permutation(group.max() + 1) < share * (group.max() + 1)
+    groups = int(group.max()) + 1
+    if groups < 2:
+        raise DubioError(f"{table.source}: nothing can be held out of {groups} distinct row; give --validation")
+    chosen = np.random.default_rng(seed).permutation(groups) < share * groups
     return table.take(chosen[group]), table.take(~chosen[group])
 
 
 def parse_plan(settings: list[str]) -> TrainingPlan:
-    """From `name=value` settings; raises DubioError naming the unknown or unreadable one."""
+    """From `name=value` settings; raises DubioError naming the one that is unknown, unreadable or out of range."""
     kinds: dict[str, Any] = {field.name: field.type for field in fields(TrainingPlan)}
     values: dict[str, Any] = {}
     for setting in settings:
@@ -52,9 +57,13 @@ def parse_plan(settings: list[str]) -> TrainingPlan:
         if name not in kinds:
             raise DubioError(f"no training setting {name!r}; known: {', '.join(kinds)}")
         try:
-            values[name] = value.lower() in ("1", "true", "yes") if kinds[name] is bool else kinds[name](value)
-        except ValueError as error:
+            values[name] = _SWITCH[value.lower()] if kinds[name] is bool else kinds[name](value)
+        except (KeyError, ValueError) as error:
             raise DubioError(f"setting {name}: {value!r} is not a {kinds[name].__name__}") from error
+        if kinds[name] in (int, float):
+            least, below = _RANGES.get(name, (1 if kinds[name] is int else 0, float("inf")))
+            if not least <= values[name] < below:
+                raise DubioError(f"setting {name}: {value} is out of range; it must be at least {least}, below {below}")
     return TrainingPlan(**values)
 
 

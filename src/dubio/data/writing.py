@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 from pyarrow import csv as arrow_csv
@@ -9,28 +10,41 @@ from pyarrow import parquet
 
 from dubio.data.arrow import ArrowTable
 from dubio.errors import DubioError
-from dubio.files import atomic_path
+from dubio.files import atomic_path, check_folder
 
 WRITABLE = (".csv", ".jsonl", ".ndjson", ".parquet")
 _BATCH = 8192
 
 
 def check_writable(target: Path) -> None:
-    """Raises DubioError where `write_frame` would not know the format, before any work is done."""
+    """Raises DubioError where `write_frame` could not write, before any work is done; creates nothing."""
     if target.suffix.lower() not in WRITABLE:
         raise DubioError(f"{target}: unknown extension {target.suffix!r}; give one of {', '.join(WRITABLE)}")
     if target.is_dir():
         raise DubioError(f"{target} is a folder; name a file")
+    check_folder(target.parent)
+
+
+def check_fits(frame: ArrowTable, target: Path) -> None:
+    """Raises DubioError naming a column that the format of `target` cannot hold; nothing is written."""
+    kind = target.suffix.lower()
+    for field in frame.schema if kind != ".parquet" else ():
+        fits = not _is_bytes(field.type)
+        if fits and kind == ".csv":
+            try:
+                arrow_csv.write_csv(frame.select([field.name]).slice(0, 1), pa.BufferOutputStream())
+            except pa.ArrowException:
+                fits = False
+        if not fits:
+            raise DubioError(f"{target}: column {field.name!r} ({field.type}) does not fit a {kind[1:].upper()}; "
+                             "write .parquet instead")  # fmt: skip
 
 
 def write_frame(frame: ArrowTable, target: Path) -> None:
-    """Writes N rows; raises DubioError on an unknown extension, an unwritable folder, nested columns in a CSV."""
+    """Writes N rows; raises DubioError on an unknown extension, an unwritable folder, columns that do not fit."""
     check_writable(target)
+    check_fits(frame, target)
     kind = target.suffix.lower()
-    if kind == ".csv":
-        nested = next((f.name for f in frame.schema if pa.types.is_nested(f.type) or pa.types.is_binary(f.type)), None)
-        if nested is not None:
-            raise DubioError(f"{target}: column {nested!r} does not fit a CSV; write .parquet or .jsonl instead")
     with atomic_path(target) as path:
         if kind == ".csv":
             arrow_csv.write_csv(frame, path)
@@ -40,3 +54,7 @@ def write_frame(frame: ArrowTable, target: Path) -> None:
             with path.open("w", encoding="utf-8") as opened:
                 for batch in frame.to_batches(max_chunksize=_BATCH):
                     opened.writelines(json.dumps(r, ensure_ascii=False, default=str) + "\n" for r in batch.to_pylist())
+
+
+def _is_bytes(kind: Any) -> bool:
+    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind)

@@ -70,9 +70,7 @@ def risk_threshold(uncertainty: Any, errors: Any, risk: float, delta: float = 0.
     The rows must not have been used to fit the score or to choose among scores, or the promise is void.
     Raises DubioError on no rows, or `risk` or `delta` outside (0, 1).
     """
-    for name, value in (("risk", risk), ("delta", delta)):
-        if not 0 < value < 1:
-            raise DubioError(f"{name} must lie strictly between 0 and 1, got {value}")
+    check_budget(risk, delta)
     values = as_vector(uncertainty, "uncertainty")
     wrong = as_errors(errors, rows=len(values))
     if len(values) == 0:
@@ -96,6 +94,13 @@ def risk_threshold(uncertainty: Any, errors: Any, risk: float, delta: float = 0.
     return RiskThreshold(
         float(ranked[rows - 1]), risk, delta, len(values), coverage, rows, failed, bound, None, promise
     )
+
+
+def check_budget(risk: float, delta: float) -> None:
+    """Raises DubioError unless both lie in (0, 1)."""
+    for name, value in (("risk", risk), ("delta", delta)):
+        if not 0 < value < 1:
+            raise DubioError(f"{name} must lie strictly between 0 and 1, got {value}")
 
 
 def upper_bound(errors: Int64, rows: Int64, delta: float) -> Float64:

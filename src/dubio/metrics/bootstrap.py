@@ -39,12 +39,15 @@ class Resampled:
     draws: Float64
 
     def interval(self, level: float = 0.95, *, centred: bool = False) -> tuple[float, float] | None:
-        """Percentile interval over the resamples where the metric is defined; None if that is under half of them."""
+        """Percentile interval over the resamples where the metric is defined; None if that is under half of them.
+
+        centred: of a calibration error in [0, 1], shifted as the module says.
+        """
         known = self.draws[~np.isnan(self.draws)]
         if np.isnan(self.value) or 2 * len(known) < len(self.draws) or len(known) == 0:
             return None
         if centred:
-            known = np.maximum(known - known.mean() + self.value, 0.0)
+            known = np.clip(known - known.mean() + self.value, 0.0, 1.0)
         low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2])
         return float(low), float(high)
 

@@ -9,18 +9,22 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from dubio.errors import DubioError
-from dubio.files import sha256_file
+from dubio.files import sha256_file, sha256_json
 
 RECORD = "dubio_training.json"
-_HEAD_WEIGHTS = ("classifier.weight", "classifier.out_proj.weight", "score.weight")
+_HEADS = (["classifier"], ["classifier", "out_proj"], ["score"])
+# Of adapter_config.json: what says where an adapter came from, not what it computes.
+_IDLE = ("base_model_name_or_path", "revision", "peft_version", "inference_mode", "auto_mapping", "parent_library")
 
 
 @dataclass(frozen=True)
 class AdapterFiles:
-    """folder, the base model's name, PEFT's kind, tensor shapes by key, SHA-256 of the weights, training record."""
+    """folder, the base model's name (None where the config names none), PEFT's kind, tensor shapes by key, SHA-256 of
+    weights and settings, training record.
+    """
 
     folder: Path
-    base: str
+    base: str | None
     kind: str
     shapes: Mapping[str, tuple[int, ...]]
     sha256: str
@@ -49,18 +53,27 @@ def find_adapter(path: str | Path) -> AdapterFiles | None:
         raise DubioError(f"{folder} holds {reason}; save it with safe_serialization=True")
     facts = _json(config)
     record = _json(folder / RECORD) if (folder / RECORD).is_file() else {}
-    if "base_model_name_or_path" not in facts:
-        raise DubioError(f"{config} names no base model; pass --base")
-    return AdapterFiles(
-        folder, str(facts["base_model_name_or_path"]), str(facts.get("peft_type", "")), _shapes(weights),
-        sha256_file(weights), record,
-    )  # fmt: skip
+    shapes = _shapes(weights)
+    # The settings count too: whoever edits lora_alpha has another adapter.
+    settings = {key: _ordered(value) for key, value in facts.items() if key not in _IDLE}
+    base, kind = facts.get("base_model_name_or_path"), str(facts.get("peft_type"))
+    digest = sha256_json([sha256_file(weights), settings])
+    return AdapterFiles(folder, str(base) if base else None, kind, shapes, digest, record)
 
 
 def head_rows(files: AdapterFiles) -> int | None:
     """Number of classes of the head that the adapter brings along, or None if it brings none."""
-    rows = [shape[0] for key, shape in files.shapes.items() if key.endswith(_HEAD_WEIGHTS) and len(shape) == 2]
-    return rows[0] if rows else None
+    for key, shape in files.shapes.items():
+        *path, leaf = key.split(".")  # by whole names: DistilBERT's pre_classifier is no head
+        if leaf == "weight" and len(shape) == 2 and any(path[-len(head) :] == head for head in _HEADS):
+            return shape[0]
+    return None
+
+
+def _ordered(value: Any) -> Any:
+    """Lists of names sorted: peft writes sets of them in any order."""
+    names = isinstance(value, list) and all(isinstance(item, str) for item in value)
+    return sorted(value) if names else value
 
 
 def _shapes(weights: Path) -> dict[str, tuple[int, ...]]:

@@ -9,20 +9,26 @@ from typing import Any
 import torch
 import transformers
 from torch import nn
-from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers.utils.hub import cached_file
 
 from dubio.errors import DubioError
 from dubio.files import sha256_file
 
 
-def load_base(base: str, labels: Sequence[str] | int | None, device: str) -> tuple[nn.Module, Any, list[str]]:
+def load_base(
+    base: str, labels: Sequence[str] | int | None, device: str, tokenizer_folder: Path | None = None
+) -> tuple[nn.Module, Any, list[str]]:
     """(model in eval mode, tokenizer, names of parameters that the base lacks and that start at random).
 
     labels: class names, a number of classes, or None to keep the base's own.
+    tokenizer_folder: an adapter's, whose own tokenizer is taken if it holds one: it is what the adapter was trained on.
     Raises DubioError where the base is absent, holds no safetensors (or GGUF), or is damaged.
     """
     check_device(device)
-    where, options = _locate(base)
+    where, gguf = _locate(base)
+    safe = {"trust_remote_code": False}  # said aloud: left out, transformers asks the user on a terminal
+    options: dict[str, Any] = {"use_safetensors": None if gguf else True, **gguf, **safe}
     if isinstance(labels, int):
         options["num_labels"] = labels
     elif labels is not None:
@@ -34,15 +40,16 @@ def load_base(base: str, labels: Sequence[str] | int | None, device: str) -> tup
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            tokenizer: Any = AutoTokenizer.from_pretrained(
-                where, **{k: options[k] for k in ("gguf_file",) if k in options}
-            )
+            tokenizer: Any
+            if tokenizer_folder is not None and (tokenizer_folder / "tokenizer_config.json").is_file():
+                tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder, **safe)
+            else:
+                tokenizer = AutoTokenizer.from_pretrained(where, **gguf, **safe)
             model: Any
             # A head of another size in the base is replaced; it then counts as missing, and the adapter must bring it.
             model, info = AutoModelForSequenceClassification.from_pretrained(
-                where, use_safetensors=True if "gguf_file" not in options else None, dtype=torch.float32,
-                output_loading_info=True, ignore_mismatched_sizes=True, **options,
-            )  # fmt: skip
+                where, dtype=torch.float32, output_loading_info=True, ignore_mismatched_sizes=True, **options
+            )
     except Exception as error:  # transformers, safetensors and gguf raise many kinds for one thing: an unusable base
         raise DubioError(f"cannot load the base model {base}: {_reason(error)}") from error
     finally:
@@ -52,8 +59,11 @@ def load_base(base: str, labels: Sequence[str] | int | None, device: str) -> tup
     )
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
-    if model.config.pad_token_id is None:
-        model.config.pad_token_id = tokenizer.pad_token_id
+    known = model.get_input_embeddings().num_embeddings
+    if len(tokenizer) > known:
+        raise DubioError(f"{base}: the tokenizer has {len(tokenizer)} tokens and the model {known}; they do not match")
+    # What the batches are padded with is what a decoder must skip when it looks for the last token of a row.
+    model.config.pad_token_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
     return model.to(device).eval(), tokenizer, missing
 
 
@@ -65,23 +75,32 @@ def check_device(device: str) -> None:
         raise DubioError(f"unknown device {device!r}; use cpu, cuda or cuda:N") from error
     if kind == "cuda" and not torch.cuda.is_available():
         raise DubioError(f"device {device!r} was asked for, but this machine has no CUDA device; use cpu")
+    if kind == "cuda" and (torch.device(device).index or 0) >= torch.cuda.device_count():
+        raise DubioError(f"device {device!r} was asked for, but this machine has {torch.cuda.device_count()} of them")
     if kind not in ("cpu", "cuda"):
         raise DubioError(f"device {device!r} is not supported; use cpu, cuda or cuda:N")
 
 
+def has_bfloat16(device: str) -> bool:
+    """Whether bfloat16 products run in hardware: on a GPU of compute capability 8, on a CPU with AMX or AVX512-BF16."""
+    if device.startswith("cuda"):
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    able: Any = torch.cpu.get_capabilities()
+    return bool(able.get("amx_bf16") or able.get("avx512_bf16"))
+
+
 def base_hash(base: str) -> str:
-    """Hex SHA-256 over the base's weight files, or over id and revision for one that lives on the hub."""
+    """Hex SHA-256 over the base's weight files: the same for a hub id, once loaded, as for a local copy of it."""
     path = Path(base)
     if path.is_file():
         return sha256_file(path)
-    if path.is_dir():
-        digests = [f"{p.name}:{sha256_file(p)}" for p in sorted(path.glob("*.safetensors"))]
-        return hashlib.sha256("\n".join(digests).encode()).hexdigest()
-    revision = getattr(AutoConfig.from_pretrained(base), "_commit_hash", None)
-    return hashlib.sha256(f"{base}@{revision}".encode()).hexdigest()
+    if not path.is_dir():
+        path = Path(str(cached_file(base, "config.json"))).parent
+    digests = [f"{p.name}:{sha256_file(p)}" for p in sorted(path.glob("*.safetensors"))]
+    return hashlib.sha256("\n".join(digests).encode()).hexdigest()
 
 
-def _locate(base: str) -> tuple[str, dict[str, Any]]:
+def _locate(base: str) -> tuple[str, dict[str, str]]:
     path = Path(base)
     if path.suffix == ".gguf":
         if not path.is_file():

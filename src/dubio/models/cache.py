@@ -5,11 +5,12 @@ maximum length, and the texts themselves. So a killed run resumes with the missi
 """
 
 import json
+import math
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,22 +27,41 @@ _TYPES: dict[str, Any] = {"F32": np.float32, "F64": np.float64, "I64": np.int64,
 def map_arrays(path: Path) -> dict[str, NDArray[Any]]:
     """Every tensor of a safetensors file as a read-only memory map; raises DubioError if the file is not whole."""
     try:
+        length = path.stat().st_size
         with path.open("rb") as opened:
             (size,) = struct.unpack("<Q", opened.read(8))
+            if size > length - 8:
+                raise ValueError(f"{length} bytes, of which the header alone claims {size}")
             header = json.loads(opened.read(size))
-        whole = 8 + size + max(entry["data_offsets"][1] for key, entry in header.items() if key != "__metadata__")
-        if path.stat().st_size != whole:
-            raise ValueError(f"{path.stat().st_size} bytes instead of {whole}")
-        return {name: _map(path, 8 + size, entry) for name, entry in header.items() if name != "__metadata__"}
-    except (OSError, ValueError, KeyError, TypeError, struct.error, MemoryError) as error:
+        entries = {name: _Entry.of(entry) for name, entry in header.items() if name != "__metadata__"}
+        whole = 8 + size + max((entry.end for entry in entries.values()), default=0)
+        if length != whole:
+            raise ValueError(f"{length} bytes instead of {whole}")
+        return {name: entry.map(path, 8 + size) for name, entry in entries.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, struct.error) as error:
         raise DubioError(f"{path} is not a whole safetensors file ({error}); delete it and run again") from error
 
 
-def _map(path: Path, start: int, entry: Any) -> NDArray[Any]:
-    kind, shape = _TYPES[entry["dtype"]], tuple(entry["shape"])
-    if 0 in shape:  # nothing to map
-        return np.zeros(shape, kind)
-    return np.memmap(path, kind, "r", start + entry["data_offsets"][0], shape)
+class _Entry(NamedTuple):
+    """One tensor of a safetensors header, its bytes at [start, end) behind the header."""
+
+    kind: Any
+    shape: tuple[int, ...]
+    start: int
+    end: int
+
+    @classmethod
+    def of(cls, entry: Any) -> Self:
+        kind, shape, (start, end) = _TYPES[entry["dtype"]], tuple(entry["shape"]), entry["data_offsets"]
+        sound = all(type(n) is int and n >= 0 for n in (*shape, start, end))
+        if not sound or end - start != math.prod(shape) * np.dtype(kind).itemsize:
+            raise ValueError(f"{entry['dtype']} of shape {list(shape)} in bytes {start} to {end}")
+        return cls(kind, shape, start, end)
+
+    def map(self, path: Path, header: int) -> NDArray[Any]:
+        if 0 in self.shape:  # nothing to map
+            return np.zeros(self.shape, self.kind)
+        return np.memmap(path, self.kind, "r", header + self.start, self.shape)
 
 
 def save_shard(path: Path, features: Float32, logits: Float32) -> None:
@@ -68,13 +88,16 @@ class StoredRepresentations:
         start = 0
         for path, count in zip(self.shards, self.rows, strict=True):
             arrays = map_arrays(path)
-            if set(arrays) != {"features", "logits"} or len(arrays["features"]) != count:
+            if set(arrays) != {"features", "logits"} or {len(array) for array in arrays.values()} != {count}:
                 raise DubioError(f"{path} does not hold the {count} rows expected; delete it and run again")
             labels = None if self.labels is None else self.labels[start : start + count]
-            yield Representations(arrays["features"], arrays["logits"], labels)
+            try:
+                table = Representations.of(arrays["features"], arrays["logits"], labels)
+            except DubioError as error:
+                raise DubioError(f"{path}: {error}; delete it and run again") from error
+            yield table
             start += count
 
     def load(self) -> Representations:
         """All rows in memory."""
-        parts = list(self)
-        return parts[0].take(slice(None)) if len(parts) == 1 else concatenate(parts)
+        return concatenate(list(self))  # copies, also of a single shard

@@ -3,6 +3,7 @@
 Safetensors only; a GGUF file works as base. Whatever does not fit is named: missing heads, merged or foreign adapters.
 """
 
+import inspect
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,15 +11,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftConfig, PeftModel
+from peft import PeftConfig, PeftModel, PeftType
 from torch import Tensor, nn
 
-from dubio.errors import DubioError
+from dubio.errors import DubioError, ProofError
+from dubio.files import sha256_json
 from dubio.models.adapter_files import AdapterFiles, find_adapter, head_rows
 from dubio.models.base import base_hash, check_device, load_base
+from dubio.models.prompts import is_prompted, run_prompted, virtual_tokens
 from dubio.models.sites import Site, find_site
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+_INPUTS = frozenset({"input_ids", "attention_mask", "token_type_ids"})
+# Of a model's config: what changes no number.
+_IDLE = ("_name_or_path", "transformers_version", "id2label", "label2id", "architectures", "dtype", "torch_dtype")
 
 
 @dataclass(frozen=True)
@@ -26,6 +32,7 @@ class AdaptedModel:
     """A proven classifier: frozen, in eval mode. labels: class names in the order of logits.
 
     hashes: what identifies base, adapter, head and tokenizer, for cache keys. kind: PEFT's name of the method, or none.
+    inputs: what the base takes of a tokenizer's output.
     """
 
     model: nn.Module
@@ -39,6 +46,7 @@ class AdaptedModel:
     kind: str
     family: str
     hashes: Mapping[str, str] = field(default_factory=dict[str, str])
+    inputs: frozenset[str] = _INPUTS
 
     @property
     def head(self) -> nn.Sequential:
@@ -54,17 +62,22 @@ class AdaptedModel:
     def run(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Features `[n, d]` float32, and the logits `[n, C]` that the model itself computed."""
         seen: list[Tensor] = []
-        inputs = dict(batch)
-        if self.site.pooling == "last" and not _prompted(self.model):
-            inputs["position_ids"] = (batch["attention_mask"].cumsum(dim=1) - 1).clamp(min=0)
-        hook = self.site.module.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+        inputs = {key: value for key, value in batch.items() if key in self.inputs}
+        decoder = self.site.pooling == "last"
+        positions = (batch["attention_mask"].cumsum(dim=1) - 1).clamp(min=0) if decoder else None
+        hook = self.site.module.register_forward_pre_hook(lambda _, args: seen.append(args[0]) if args else None)
         try:
             with torch.inference_mode(), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                logits = self.model(**inputs).logits
+                if isinstance(self.model, PeftModel) and is_prompted(self.model):
+                    output = run_prompted(self.model, inputs, positions)
+                else:
+                    output = self.model(**inputs, **({} if positions is None else {"position_ids": positions}))
         finally:
             hook.remove()
-        return self.site.pool(seen[-1], batch["attention_mask"]), logits.float()
+        if not seen:
+            raise ProofError(f"{self.family}: the model goes past its head, so dubio cannot see what enters it")
+        return self.site.pool(seen[-1], batch["attention_mask"]), output.logits.float()
 
 
 def load(
@@ -83,81 +96,105 @@ def load(
     if precision not in PRECISIONS:
         raise DubioError(f"unknown precision {precision!r}; choose one of {', '.join(PRECISIONS)}")
     files = find_adapter(path)
-    record = files.record if files else {}
     if files is None:
-        name, labels = str(base or path), None
-        model, tokenizer, missing = load_base(name, labels, "cpu")
+        if base is not None:
+            raise DubioError(f"{path} is a whole model, not an adapter, so it takes no base; leave --base out")
+        name, kind, record = str(path), "none", {}
+        model, tokenizer, missing = load_base(name, None, "cpu")
         if missing:
             raise DubioError(f"{path} is no adapter and no classifier: {missing[0]} is missing; name a trained folder")
-        kind = "none"
     else:
-        name, kind = str(base or files.base), files.kind
+        if base is None and files.base is None:
+            raise DubioError(f"{files.folder}/adapter_config.json names no base model; pass --base")
+        name, kind, record = str(base or files.base), files.kind, files.record
         model, tokenizer = _apply(files, name)
     inner: Any = model.get_base_model() if isinstance(model, PeftModel) else model
+    if inner.config.num_labels < 2:
+        raise DubioError(f"{path} has a single output (a regression); dubio needs a classifier of two classes or more")
+    site = find_site(inner)  # before the cast: the head stays in float32
     model = model.to(device=device, dtype=PRECISIONS[precision]).eval().requires_grad_(False)
-    site = find_site(inner)
-    hashes = {"base": base_hash(name), "adapter": files.sha256 if files else "none", "tokenizer": _hash_of(tokenizer)}
+    hashes = {
+        "base": base_hash(name),
+        "config": sha256_json({k: str(v) for k, v in inner.config.to_dict().items() if k not in _IDLE}),
+        "adapter": files.sha256 if files else "none",
+        "tokenizer": _hash_of(tokenizer),
+    }
+    if record.get("base_sha256", hashes["base"]) != hashes["base"]:
+        raise DubioError(
+            f"{path}: {name} is not the base that the adapter was trained on (its weights differ: another model, "
+            "another revision, or the adapter merged into it)"
+        )
     adapted = AdaptedModel(
         model, tokenizer, site, tuple(str(inner.config.id2label[i]) for i in range(inner.config.num_labels)),
-        device, precision, _length(max_length, record, tokenizer, inner.config), name, kind, inner.config.model_type,
-        hashes,
+        device, precision, _length(max_length, record, tokenizer, model), name, kind, inner.config.model_type,
+        hashes, _INPUTS & set(inspect.signature(inner.forward).parameters),
     )  # fmt: skip
     prove(adapted, files)
     return adapted
 
 
 def _apply(files: AdapterFiles, base: str) -> tuple[nn.Module, Any]:
-    """The base with the adapter on it; raises DubioError where keys or shapes do not fit."""
+    """The base with the adapter on it; raises DubioError where kind, keys or shapes do not fit."""
+    if files.kind not in {kind.value for kind in PeftType}:
+        raise DubioError(f"{files.folder}: this peft knows no adapter of kind {files.kind!r}; upgrade peft")
     rows = head_rows(files)
     labels = files.record.get("labels")
     if labels is not None and rows is not None and len(labels) != rows:
         raise DubioError(
             f"{files.folder}: {len(labels)} label names for a head of {rows} classes; retrain or mend them"
         )
-    model, tokenizer, missing = load_base(base, labels or rows, "cpu")
-    if rows is None and missing:
+    model, tokenizer, missing = load_base(base, labels or rows, "cpu", files.folder)
+    children = {name for name, _ in model.named_children()}
+    foreign = {key.split(".")[2] for key in files.shapes if key.startswith("base_model.model.")} - children
+    if foreign:
         raise DubioError(
-            f"{files.folder}: the adapter holds no classification head and its base has none: {missing[0]} would be "
-            "random; save it with modules_to_save"
+            f"{files.folder}: trained on {files.base}, does not fit {base}: {type(model).__name__} has no "
+            f"{min(foreign)}, which the adapter changes"
         )
-    recorded = files.record.get("base_sha256")
-    if recorded is not None and recorded != base_hash(base):
+    random = [name for name in missing if not any(key.endswith(f".{name}") for key in files.shapes)]
+    if random:
+        what = "no classification head and its base has none" if rows is None else "not all that its base lacks"
         raise DubioError(
-            f"{files.folder}: {base} is not the base that the adapter was trained on (its weights differ: another "
-            "model, another revision, or the adapter merged into it)"
+            f"{files.folder}: the adapter holds {what}: {random[0]} would be random; save it with modules_to_save"
         )
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             config = PeftConfig.from_pretrained(str(files.folder))
             adapted = PeftModel.from_pretrained(model, str(files.folder), config=config, is_trainable=False)
-    except (RuntimeError, ValueError, KeyError, TypeError) as error:
+    except Exception as error:  # peft raises many kinds for one thing: an adapter that does not fit
         raise DubioError(
             f"{files.folder}: trained on {files.base}, does not fit {base}: {_first_line(error)}"
         ) from error
     return adapted, tokenizer
 
 
-def _prompted(model: nn.Module) -> bool:
-    """Prompt-learning adapters put virtual tokens in front and count positions themselves."""
-    return isinstance(model, PeftModel) and model.active_peft_config.is_prompt_learning
-
-
-def _length(asked: int | None, record: Mapping[str, Any], tokenizer: Any, config: Any) -> int:
-    limits = [getattr(config, "max_position_embeddings", 512) or 512, int(min(tokenizer.model_max_length, 10**6))]
-    if config.model_type in ("roberta", "xlm-roberta", "camembert"):
-        limits[0] -= 2  # positions start behind the padding index
-    if asked is not None and asked < 1:
-        raise DubioError(f"max length must be at least 1, not {asked}")
+def _length(asked: int | None, record: Mapping[str, Any], tokenizer: Any, model: nn.Module) -> int:
+    """Tokens a row: as asked or trained, within what positions and tokenizer allow."""
+    inner: Any = model.get_base_model() if isinstance(model, PeftModel) else model
+    positions = getattr(inner.config, "max_position_embeddings", 512) or 512
+    for name, module in inner.named_modules():
+        if name.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None:
+            positions -= module.padding_idx + 1  # RoBERTa and its kin count from behind the padding index
+            break
+    limits = positions - virtual_tokens(model), int(min(tokenizer.model_max_length, 10**6))
+    least = 1 + tokenizer.num_special_tokens_to_add(pair=True)
+    if asked is not None and asked < least:
+        raise DubioError(f"max length {asked} leaves no room for text; this model needs {least} tokens or more")
     return min(asked or int(record.get("max_length", 512)), *limits)
 
 
 def _hash_of(tokenizer: Any) -> str:
-    import hashlib
-
-    return hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest()
+    """SHA-256 of all that decides on token ids; a tokenizer without a fast backend is told by its vocabulary."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    return sha256_json([
+        backend.to_str() if backend is not None else sorted(tokenizer.get_vocab().items()), type(tokenizer).__name__,
+        tokenizer.truncation_side, tokenizer.pad_token_id,
+    ])  # fmt: skip
 
 
 def _first_line(error: BaseException) -> str:
+    if isinstance(error, KeyError):
+        return f"{error} is missing"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[1] if len(lines) > 1 and lines[0].startswith("Error(s) in loading") else (lines or [repr(error)])[0]

@@ -6,18 +6,21 @@
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
 from peft import PeftModel
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils import get_peft_model_state_dict
+from peft.utils.constants import EMBEDDING_LAYER_NAMES
 from torch import Tensor
 
 from dubio.arrays import Float32
-from dubio.errors import ArtifactError, ProofError
+from dubio.errors import ArtifactError, DubioError, ProofError
 from dubio.models.adapter_files import AdapterFiles
 from dubio.models.loading import AdaptedModel
+from dubio.models.prompts import is_prompted, virtual_tokens
 
 TEXTS = (
     "Yes.",
@@ -32,12 +35,20 @@ TEXTS = (
 )
 # Of the largest absolute logit: rounding of a float32 pass, and of a bfloat16 pass's own head.
 _TOLERANCE = {"float32": 1e-4, "bfloat16": 5e-2}
+_PADDING = 10  # times as much between a padded batch and lone rows, whose sums run in another order
 
 
 def prove(model: AdaptedModel, files: AdapterFiles | None) -> None:
     """Runs both proofs; raises ProofError with the reason."""
-    for side in ("right", "left") if model.site.pooling == "last" else ("right",):
-        _prove_head(model, side)
+    try:
+        _prove_head(model)
+    except (RuntimeError, ValueError, TypeError, LookupError, AttributeError) as error:
+        if isinstance(error, DubioError):
+            raise
+        raise ProofError(
+            f"{model.family}: a batch of {len(TEXTS)} texts does not run: {type(error).__name__}: "
+            f"{str(error).strip().splitlines()[0] if str(error).strip() else 'no reason given'}"
+        ) from error
     if files is not None:
         _prove_keys(model, files)
         _prove_effect(model)
@@ -48,10 +59,14 @@ def fingerprint(model: AdaptedModel) -> Float32:
     return model.forward(_batch(model, TEXTS, "right"))[1].cpu().numpy()
 
 
-def check_fingerprint(model: AdaptedModel, stored: Float32) -> None:
-    """Raises ArtifactError where the model at hand does not give the logits stored with an artefact."""
+def check_fingerprint(model: AdaptedModel, stored: Float32, precision: str = "float32") -> None:
+    """Raises ArtifactError where the model at hand does not give the logits stored with an artefact.
+
+    precision: of the forward pass that gave the stored ones.
+    """
     found = fingerprint(model)
-    limit = _TOLERANCE[model.precision] * max(1.0, float(np.abs(stored).max(initial=0.0)))
+    tolerance = max(_TOLERANCE[model.precision], _TOLERANCE[precision])
+    limit = tolerance * max(1.0, float(np.abs(stored).max(initial=0.0)))
     gap = float(np.abs(found - stored).max()) if found.shape == stored.shape else float("inf")
     if not gap <= limit:
         raise ArtifactError(
@@ -59,29 +74,43 @@ def check_fingerprint(model: AdaptedModel, stored: Float32) -> None:
         )
 
 
-def _prove_head(model: AdaptedModel, side: str) -> None:
-    features, logits = model.run(_batch(model, TEXTS, side))
-    with torch.inference_mode():
-        gap = float((model.head(features.cpu()) - logits.cpu()).abs().max())
-    limit = _TOLERANCE[model.precision] * max(1.0, float(logits.abs().max()))
-    if not gap <= limit:
-        raise ProofError(
-            f"{model.family}: head(features) differs from the logits by {gap:.3g} on a batch padded on the {side}; "
-            "dubio does not read this head rightly, so it refuses to score it"
-        )
-    if side == "right":
-        alone = torch.cat([model.run(_batch(model, [text], side))[0] for text in TEXTS])
-        drift = float((alone - features).abs().max()) / max(1.0, float(features.abs().max()))
-        if not drift <= 10 * _TOLERANCE[model.precision]:
+def _prove_head(model: AdaptedModel) -> None:
+    """Features of padded batches, put through the head, against the model's own logits of the same and of lone rows."""
+    decoder, tolerance = model.site.pooling == "last", _TOLERANCE[model.precision]
+    rows = [model.run(_batch(model, [text], "right")) for text in TEXTS]
+    alone, lone_logits = torch.cat([z for z, _ in rows]), torch.cat([out for _, out in rows])
+    if not bool(torch.isfinite(lone_logits).all()):
+        raise ProofError(f"{model.family}: the logits hold NaN or infinity; the weights are damaged")
+    for side in ("right", "left") if decoder else ("right",):
+        features, logits = model.run(_batch(model, TEXTS, side))
+        if not _gap(features, alone) <= tolerance * _PADDING:
             raise ProofError(
-                f"{model.family}: features change by {drift:.3g} with padding, so no score would be stable"
+                f"{model.family}: features change by {_gap(features, alone):.2g} of the largest with padding on the "
+                f"{side}, so no score would be stable"
             )
+        with torch.inference_mode():
+            own = model.head(features.cpu()).to(logits.device)
+        # Behind a learned prompt a decoder sees embeddings, not tokens, and takes padding on the right for text.
+        misled = decoder and virtual_tokens(model.model) > 0 and side == "right"
+        gap = max(0.0 if misled else _gap(own, logits), _gap(own, lone_logits) / _PADDING)
+        if not gap <= tolerance:
+            raise ProofError(
+                f"{model.family}: head(features) differs from the logits by {gap:.2g} of the largest on a batch padded "
+                f"on the {side}; dubio does not read this head rightly, so it refuses to score it"
+            )
+
+
+def _gap(found: Tensor, expected: Tensor) -> float:
+    """The largest difference, as a share of the largest expected value (or of 1, if that is more)."""
+    return float((found - expected).abs().max()) / max(1.0, float(expected.abs().max()))
 
 
 def _prove_keys(model: AdaptedModel, files: AdapterFiles) -> None:
     """Compares the keys in the file with those that the loaded adapter is made of."""
-    expected = set(get_peft_model_state_dict(model.model))
     stored = set(files.shapes)
+    # Said aloud: left to itself, peft asks the hub whether the vocabulary has grown.
+    embeddings = any(part in key.split(".") for key in stored for part in EMBEDDING_LAYER_NAMES)
+    expected = set(get_peft_model_state_dict(model.model, save_embedding_layers=embeddings))
     for keys, what in ((expected - stored, "are missing from"), (stored - expected, "have no place in the model:")):
         if keys:
             named = ", ".join(sorted(keys)[:3]) + (", ..." if len(keys) > 3 else "")
@@ -95,8 +124,12 @@ def _prove_effect(model: AdaptedModel) -> None:
         raise ProofError("the adapter is merged into its base; load the unmerged adapter, or the merged model alone")
     batch = _batch(model, TEXTS, "right")
     with_it = model.run(batch)
-    with model.model.disable_adapter():
-        without = model.run(batch)
+    if is_prompted(model.model):
+        without = replace(model, model=model.model.get_base_model()).run(batch)
+    else:
+        with model.model.disable_adapter():
+            without = model.run(batch)
+        model.model.requires_grad_(False)  # peft thaws what it enables again
     same = [torch.equal(a, b) for a, b in zip(with_it, without, strict=True)]
     head_only = layers and all(_within_head(model, layer) for layer in layers)
     if same[0] and (same[1] or not head_only):

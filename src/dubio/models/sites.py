@@ -107,7 +107,7 @@ def _dense_head(_: Any, parts: dict[str, nn.Module]) -> Site | None:
     if head is None:
         return None
     own: Any = effective(head)
-    if not hasattr(own, "dense") or not hasattr(own, "out_proj"):
+    if not hasattr(own, "dense") or not hasattr(own, "out_proj") or not hasattr(own, "dropout"):
         return None
     activation = _activation(type(own.activation).__name__) if hasattr(own, "activation") else nn.Tanh()
     drop = nn.Dropout(own.dropout.p)
@@ -116,7 +116,7 @@ def _dense_head(_: Any, parts: dict[str, nn.Module]) -> Site | None:
 
 
 def _distilbert(_: Any, parts: dict[str, nn.Module]) -> Site | None:
-    if "pre_classifier" not in parts:
+    if not {"pre_classifier", "dropout", "classifier"} <= set(parts):
         return None
     layers = [effective(parts[name]) for name in ("pre_classifier", "dropout", "classifier")]
     head = _sequence(layers[0], nn.ReLU(), nn.Dropout(parts["dropout"].p), layers[2])  # pyright: ignore[reportArgumentType]
@@ -127,6 +127,8 @@ def _modernbert(model: Any, parts: dict[str, nn.Module]) -> Site | None:
     if "head" not in parts or "classifier" not in parts:
         return None
     own: Any = effective(parts["head"])
+    if not hasattr(own, "dense") or not hasattr(own, "norm") or not hasattr(model.config, "classifier_activation"):
+        return None
     drop = nn.Dropout(model.config.classifier_dropout)
     activation = _activation(model.config.classifier_activation)
     head = _sequence(own.dense, activation, own.norm, drop, effective(parts["classifier"]))
@@ -137,6 +139,8 @@ def _deberta(model: Any, parts: dict[str, nn.Module]) -> Site | None:
     if "pooler" not in parts or "classifier" not in parts:
         return None
     own: Any = effective(parts["pooler"])
+    if not hasattr(own, "dense") or not hasattr(model.config, "pooler_hidden_act"):
+        return None
     activation = _activation(model.config.pooler_hidden_act)
     drops = nn.Dropout(model.config.pooler_dropout), nn.Dropout(float(parts["dropout"].p))  # pyright: ignore
     head = _sequence(drops[0], own.dense, activation, drops[1], effective(parts["classifier"]))

@@ -49,7 +49,7 @@ def forest(content: ReportContent) -> str | None:
             axes.plot([100 * gain.value], [at], marker=marker, color=colour, markersize=5, linestyle="none")
         axes.set_yticks(range(len(gains)), [title_of(g.method) for g in gains])
         axes.set_ylim(-0.7, len(gains) - 0.3)
-        axes.set_xlabel("difference to softmax response, points of error ROC-AUC (right of 0 = better)")
+        axes.set_xlabel("difference in error ROC-AUC, points (right of 0 = better)")
         axes.grid(visible=False, axis="y")
         for label, gain in zip(axes.get_yticklabels(), gains, strict=True):
             label.set_fontweight("bold" if gain.method == content.chosen else "normal")

@@ -7,7 +7,7 @@ import numpy as np
 
 from dubio.metrics import Metric
 from dubio.report.content import ReportContent, title_of
-from dubio.report.verdict import size
+from dubio.report.verdict import p_value, size
 
 REFERENCE = "softmax_response"
 SUSPICIOUS, CUT = 20, 300
@@ -56,12 +56,13 @@ class Suspect:
     wrong: bool
 
 
+P_VALUE = "p"
 PERCENT = ("{:.1f}", 100.0)
 DETECTION = (
     Column("error_roc_auc", "error ROC-AUC, %", *PERCENT, better="↑"),
     Column("error_roc_auc_gain", "difference to softmax response, points", "{:+.1f}", 100, better="↑"),
-    Column("error_roc_auc_gain_p", "p (bootstrap)", "{:.3f}"),
-    Column("error_roc_auc_gain_p_delong", "p (DeLong)", "{:.3f}"),
+    Column("error_roc_auc_gain_p", "p (bootstrap)", P_VALUE),
+    Column("error_roc_auc_gain_p_delong", "p (DeLong)", P_VALUE),
     Column("error_pr_auc", "error PR-AUC, %", *PERCENT, better="↑"),
     Column("aurc", "AURC", "{:.4f}", better="↓"),
     Column("fpr_at_95_tpr", "FPR at 95 % TPR, %", *PERCENT, better="↓"),
@@ -167,6 +168,8 @@ def _print(metric: Metric | None, column: Column) -> Cell:
     if metric is None:
         return Cell("–")
     value, low, high = metric.value, metric.low, metric.high
+    if column.pattern == P_VALUE:
+        return Cell(p_value(value))
     text = column.pattern.format(column.scale * value).replace("-", "−")
     if low is None or high is None:
         return Cell(text)

@@ -6,6 +6,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dubio.metrics import Metric
+from dubio.report.verdict import p_value
 
 REFERENCE = "softmax_response"
 
@@ -33,7 +34,7 @@ def metrics_table(metrics: Sequence[Metric], split: str) -> Table:
             Text(row.method, style="bold" if reference else ""),
             _with_interval(row, "{:.1f}"),
             "reference" if reference else _with_interval(cells["error_roc_auc_gain"], "{:+.1f}"),
-            _plain(cells["error_roc_auc_gain_p"], "{:.3f}"),
+            "–" if cells["error_roc_auc_gain_p"] is None else p_value(cells["error_roc_auc_gain_p"].value),
             _plain(cells["aurc"], "{:.4f}"),
             _plain(cells["error_probability_ece"], "{:.3f}"),
             *([_plain(cells["ood_roc_auc"], "{:.1f}", 100)] if ood else []),

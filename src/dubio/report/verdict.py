@@ -8,7 +8,8 @@ REFERENCE = "softmax_response"
 
 def verdict(content: ReportContent) -> list[str]:
     """Paragraphs of plain text; each sentence follows from a figure of the report."""
-    parts = [_choice(content), _control(content), _cost(content), _promise(content), _probability(content)]
+    makers = (_choice, _control, _ood, _cost, _promise, _probability)
+    parts = [make(content) for make in makers]
     return [part for part in parts if part]
 
 
@@ -32,9 +33,9 @@ def interval_of(metric: Metric, pattern: str = "{:.1f}", scale: float = 100) -> 
     return f"{pattern.format(scale * metric.low)} to {pattern.format(scale * metric.high)}"
 
 
-def p_value(metric: Metric | None) -> str:
-    """`p = 0.012`, or nothing."""
-    return "" if metric is None else f", p = {metric.value:.3f}"
+def p_value(value: float) -> str:
+    """Three digits, or `<0.001`."""
+    return "<0.001" if value < 0.0005 else f"{value:.3f}"
 
 
 def _choice(content: ReportContent) -> str:
@@ -47,12 +48,13 @@ def _choice(content: ReportContent) -> str:
         )
     level = f"its error ROC-AUC is {100 * auc.value:.1f} % (95 % interval {interval_of(auc)})"
     if content.chosen == REFERENCE:
-        start = f"The deciding method is softmax response, which costs nothing. {content.why}"
+        start = f"The deciding method is softmax response. {content.why}"
         return f"{start} {facts}, {level}.{_best(content)}"
     gain = content.find(content.chosen, "error_roc_auc_gain")
     if gain is None:
         return f"The deciding method is {title_of(content.chosen)}. {content.why} {facts}, {level}."
-    p = p_value(content.find(content.chosen, "error_roc_auc_gain_p"))
+    test = content.find(content.chosen, "error_roc_auc_gain_p")
+    p = "" if test is None else f", p {p_value(test.value)}" if test.value < 0.0005 else f", p = {p_value(test.value)}"
     return (
         f"The deciding method is {title_of(content.chosen)}. {content.why} {facts}, {level}, {100 * gain.value:+.1f} "
         f"points against softmax response (paired, 95 % interval {interval_of(gain, '{:+.1f}')}{p}): {_believe(gain)}"
@@ -107,10 +109,28 @@ def _control(content: ReportContent) -> str:
     return f"{text}: only what the chosen method gains beyond that is more than a better classifier brings."
 
 
+def _ood(content: ReportContent) -> str:
+    """Rows from elsewhere are another question, and mostly another method's."""
+    own = content.find(content.chosen, "ood_roc_auc")
+    found = [m for m in content.metrics if m.metric == "ood_roc_auc" and m.method in content.scores]
+    if own is None:
+        return ""
+    best = max(found, key=lambda m: m.value)
+    start = f"It tells out-of-domain rows from test rows with a ROC-AUC of {100 * own.value:.1f} %"
+    if best.value <= own.value:
+        return f"{start}, and no other method does so better."
+    return (
+        f"{start}; for that question {title_of(best.method)} does best, with {100 * best.value:.1f} % "
+        f"({interval_of(best)})."
+    )
+
+
 def _cost(content: ReportContent) -> str:
     cost = next((c for c in content.costs if c.method == content.chosen), None)
     if cost is None:
         return ""
+    if not cost.bytes:
+        return f"It needs no fitting and adds {cost.ms_per_1000_rows:.2g} ms per 1,000 rows to the forward pass."
     return (
         f"It took {cost.fit_seconds:.2g} s to fit, adds {cost.ms_per_1000_rows:.2g} ms per 1,000 rows to the forward "
         f"pass, and keeps {size(cost.bytes)} on disk."

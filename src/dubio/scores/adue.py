@@ -1,4 +1,4 @@
-"""AdUE: an uncertainty head grown from the classification head (arXiv 2505.15443; METHODS 1a-1e).
+"""AdUE: an uncertainty head grown from the classification head (arXiv 2505.15443).
 
 A copy of the whole head is trained so that `U = 1 - SmoothMax(softmax(head(z)))` predicts the adapter's errors:
 

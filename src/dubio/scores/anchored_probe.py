@@ -21,7 +21,7 @@ from dubio.containers import Representations
 from dubio.errors import DubioError
 from dubio.scores.log_space import entropy, error_log_odds
 from dubio.scores.ridge_path import Design, solve_path
-from dubio.scores.selected import SelectedConfig, SelectedScore
+from dubio.scores.selected import SelectedConfig, SelectedScore, standardiser
 from dubio.scores.selection import one_standard_error
 
 _MOST_CLASSES = 64  # a direction a class costs a Cholesky factor a class and step
@@ -62,10 +62,8 @@ class AnchoredProbe(SelectedScore):
         return np.sort(np.array(self.config.ridges))[::-1]
 
     def _standardise(self, rows: Representations) -> None:
-        z = rows.features.astype(np.float64)
-        self.mean_, spread = z.mean(axis=0), z.std(axis=0)
-        # A constant feature carries nothing: it becomes 0, and stays harmless should it move at test time.
-        self.scale_ = np.where(spread > 1e-8 * max(1.0, float(spread.max())), spread, np.inf) * np.sqrt(z.shape[1])
+        self.mean_, scale = standardiser(rows.features)
+        self.scale_ = scale * np.sqrt(len(scale))
 
     def _design(self, rows: Representations) -> Design:
         classes, predicted = rows.classes, rows.predictions

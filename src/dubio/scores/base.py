@@ -88,8 +88,9 @@ class Score(ABC):
         out = np.empty(len(rows), dtype=np.float64)
         for start in range(0, len(rows), CHUNK):
             part = rows.take(slice(start, start + CHUNK))
-            check_finite(part.features, f"features from row {start}")
-            check_finite(part.logits, f"logits from row {start}")
+            for name in ("features", "logits"):
+                if not np.isfinite(getattr(part, name).sum(dtype=np.float64)):
+                    check_finite(getattr(rows, name), name)  # the whole table: the row named must be the caller's
             out[start : start + CHUNK] = self._score(part)
         check_finite(out, f"uncertainty of {type(self).__name__}")
         return out

@@ -19,7 +19,7 @@ from dubio.arrays import Float64
 from dubio.containers import Representations
 from dubio.errors import DubioError
 from dubio.scores.log_space import log_softmax
-from dubio.scores.selected import SelectedConfig, SelectedScore
+from dubio.scores.selected import SelectedConfig, SelectedScore, standardiser
 
 
 class RefittedHeadConfig(SelectedConfig):
@@ -60,8 +60,7 @@ class RefittedHead(SelectedScore):
         present = np.unique(labels)
         if len(present) < 2:
             raise DubioError("refitting a head needs rows of at least two classes; give more rows")
-        mean, scale = z.mean(axis=0), z.std(axis=0)
-        scale[scale <= 1e-8 * max(1.0, float(scale.max()))] = np.inf
+        mean, scale = standardiser(z)
         model = LogisticRegression(C=strength, max_iter=self.config.steps, tol=1e-4).fit((z - mean) / scale, labels)
         coefficients, intercepts = np.asarray(model.coef_), np.asarray(model.intercept_)
         if len(present) == 2:  # scikit-learn keeps one row for two classes: spread it over both

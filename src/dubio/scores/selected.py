@@ -20,6 +20,8 @@ from dubio.scores.base import MethodConfig, Score, State, fold_of, needed
 from dubio.scores.log_space import log_error
 from dubio.scores.selection import fold_gains, guard
 
+_CONSTANT = 1e-8  # a spread below this share of the mean, or of the largest spread, is rounding
+
 
 class SelectedConfig(MethodConfig):
     """fit: which rows' errors to learn from. guard: fall back to softmax response unless better on held-out rows."""
@@ -48,7 +50,7 @@ class SelectedScore(Score):
             honest[folds == fold] = seen[theirs, folds == fold]
         verdict = guard(honest, incumbent, errors, folds)
         self.fell_back_ = bool(self.config.guard and not verdict.kept)
-        self._honest = incumbent if self.fell_back_ else honest
+        self._honest, self._judged = incumbent if self.fell_back_ else honest, held_out
         own = None if self.config.fit == "train" else held_out
         rows = concatenate([table for table in (fixed, own) if table is not None])
         self.facts_ = {
@@ -63,14 +65,14 @@ class SelectedScore(Score):
 
     def out_of_fold(self, train: Representations | None, calibration: Representations) -> Float64:
         """As in Score, from the folds that the choice already used; for the calibration rows of the last `fit`."""
-        honest = cast(Float64 | None, getattr(self, "_honest", None))
-        if honest is None or len(honest) != len(calibration):
+        judged = cast(Representations | None, getattr(self, "_judged", None))
+        if judged is None or not _same(judged, calibration):
             raise DubioError("out-of-fold scores exist for the calibration rows of the last fit only; fit again")
-        return honest
+        return self._honest.copy()
 
     def restore(self, state: State) -> Self:
         """As in Score; also recovers whether the guard had fallen back."""
-        self.fell_back_ = bool(state.facts["fell_back"])
+        self.fell_back_, self._judged = bool(state.facts["fell_back"]), None
         return super().restore(state)
 
     def _score(self, rows: Representations) -> Float64:
@@ -107,3 +109,17 @@ class SelectedScore(Score):
 
     @abstractmethod
     def _learned_score(self, rows: Representations) -> Float64: ...
+
+
+def standardiser(features: NDArray[Any]) -> tuple[Float64, Float64]:
+    """Mean and scale `[d]` of features `[N, d]`: (z - mean) / scale has unit variance, whatever the unit of z.
+
+    A constant feature carries nothing: its scale is infinite, so it becomes 0 and stays harmless should it move later.
+    """
+    z = features.astype(np.float64)
+    mean, spread = z.mean(axis=0), z.std(axis=0)
+    return mean, np.where(spread > _CONSTANT * np.maximum(np.abs(mean), spread.max()), spread, np.inf)
+
+
+def _same(one: Representations, other: Representations) -> bool:
+    return one is other or (np.array_equal(one.logits, other.logits) and np.array_equal(one.errors, other.errors))

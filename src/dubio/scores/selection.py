@@ -13,6 +13,9 @@ from scipy.stats import rankdata
 
 from dubio.arrays import Bool, Float64
 from dubio.errors import DubioError
+from dubio.metrics.bootstrap import Bootstrap, resample
+from dubio.metrics.ranking import roc_auc_of
+from dubio.metrics.ties import TieGroups
 
 
 @dataclass(frozen=True)
@@ -72,22 +75,27 @@ def guard(
     candidate, incumbent: `[N]` scores of the same held-out rows. Pairs are compared within a fold only, since
     out-of-fold scores of different folds come from different fits. Kept means: the interval lies above zero.
     """
-    generator = np.random.default_rng(seed)
-    total, size = np.zeros(draws), np.zeros(draws)
-    observed = pairs = 0.0
+    strata: list[int] = []
+    parts: list[tuple[slice, int, TieGroups, TieGroups]] = []
     for f in np.unique(folds):
-        wrong, right = np.flatnonzero((folds == f) & errors), np.flatnonzero((folds == f) & ~errors)
-        wins = _wins(candidate, wrong, right) - _wins(incumbent, wrong, right)
-        # Rows are redrawn within their fold and kind: the number of pairs stays, the interval is that of the order.
-        drawn = [generator.multinomial(len(g), np.full(len(g), 1 / len(g)), size=draws) for g in (wrong, right)]
-        total += ((drawn[0].astype(np.float32) @ wins) * drawn[1]).sum(axis=1)
-        size += wins.size
-        observed, pairs = observed + float(wins.sum()), pairs + wins.size
-    gains = total / size
-    low, high = np.quantile(gains, [(1 - level) / 2, (1 + level) / 2])
-    return GuardVerdict(bool(low > 0), observed / pairs, float(low), float(high), draws, level)
+        kinds = [np.flatnonzero((folds == f) & kind) for kind in (errors, ~errors)]
+        if not all(len(kind) for kind in kinds):
+            continue  # no pair to compare
+        rows, start = np.concatenate(kinds), sum(strata)
+        own, base = (TieGroups.of(scores[rows], errors[rows]) for scores in (candidate, incumbent))
+        parts.append((slice(start, start + len(rows)), len(kinds[0]) * len(kinds[1]), own, base))
+        strata += [len(kind) for kind in kinds]
+    if not parts:
+        raise DubioError("the guard needs both right and wrong rows; give more calibration rows")
 
+    def gain(weights: Float64) -> dict[str, Float64]:
+        total = np.zeros(len(weights))
+        for at, pairs, own, base in parts:
+            counts = weights[:, at]
+            total += pairs * (roc_auc_of(own.cumulate(counts)) - roc_auc_of(base.cumulate(counts)))
+        return {"gain": total / sum(part[1] for part in parts)}
 
-def _wins(scores: Float64, wrong: NDArray[Any], right: NDArray[Any]) -> NDArray[np.float32]:
-    difference = scores[wrong][:, None] - scores[right][None, :]
-    return (np.sign(difference) / 2).astype(np.float32)
+    # Rows are redrawn within their fold and kind: the number of pairs stays, the interval is that of the order.
+    found = resample({"guard": gain}, strata, Bootstrap(draws, seed, level))["guard"]["gain"]
+    low, high = np.quantile(found.draws, [(1 - level) / 2, (1 + level) / 2])
+    return GuardVerdict(bool(low > 0), found.value, float(low), float(high), draws, level)

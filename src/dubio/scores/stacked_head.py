@@ -30,6 +30,7 @@ class StackedHead:
         self.first = linear[0] if linear else -1
         # Only dropout may come before a lone linear layer, and only nothing after it, for its gradient to be explicit.
         self.lone = self.layers is not None and len(linear) == 1 and linear[0] == len(layers) - 1
+        self.passes = 0  # in training, of a module that is mapped
         self.parameters: dict[str, Tensor] = {}
         for name, value in self.module.named_parameters():
             start = value.detach().float()
@@ -64,7 +65,7 @@ class StackedHead:
     def logits(self, features: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """`[n, C, G]`; dropout is active exactly when a generator is given."""
         if self.layers is None:
-            return self._mapped(features, generator is not None).permute(1, 2, 0)
+            return self._mapped(features, generator).permute(1, 2, 0)
         out = features
         for i, layer in enumerate(self.layers):
             if isinstance(layer, nn.Linear):
@@ -102,10 +103,15 @@ class StackedHead:
         out = rows @ weight.mT if bias is None else torch.baddbmm(bias[:, None], rows, weight.mT)
         return out.transpose(0, 1)
 
-    def _mapped(self, features: Tensor, training: bool) -> Tensor:
-        self.module.train(training)
+    def _mapped(self, features: Tensor, generator: torch.Generator | None) -> Tensor:
+        self.module.train(generator is not None)
         run = vmap(lambda parameters: functional_call(self.module, parameters, (features,)), randomness="different")
-        return run(self.parameters)
+        if generator is None:
+            return run(self.parameters)
+        with torch.random.fork_rng(devices=[]):  # its dropout draws from the global generator: lend it a seed
+            self.passes += 1
+            torch.manual_seed(generator.initial_seed() + self.passes)
+            return run(self.parameters)
 
 
 def _dropout(x: Tensor, p: float, generator: torch.Generator | None) -> Tensor:

@@ -1,0 +1,140 @@
+"""`kill -9` at random moments: the next run completes from what is whole, to the same bits, and readers see no half."""
+
+import json
+import threading
+
+import numpy as np
+import pytest
+from tiny_classifier import sentences, write_table
+
+from dubio.artifacts.store import load_artifact
+from dubio.models.cache import map_arrays
+
+PAUSE = 0.02  # before each rename, so that kills fall between them too
+SOME = "softmax_response,temperature,md,huq_md,probe,refitted_both"
+KILLS = [pytest.param(2, SOME, id="2"), pytest.param(10, None, id="10", marks=pytest.mark.slow)]
+
+
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tables")
+    parts = zip(("train", "calibration", "new"), sentences(2600, 900, 6000, seed=11), strict=True)
+    return {name: write_table(folder / f"{name}.csv", *rows) for name, rows in parts}
+
+
+class Reader(threading.Thread):
+    """Looks at one thing over and over until told to stop; complaints are what it should not have seen."""
+
+    def __init__(self, look):
+        super().__init__()
+        self.look, self.halt, self.looks, self.complaints = look, threading.Event(), 0, []
+
+    def run(self):
+        while not self.halt.wait(0.01):
+            try:
+                self.look()
+            except Exception as error:
+                self.complaints.append(error)
+            self.looks += 1
+
+    def __enter__(self):
+        self.start()
+        return self
+
+    def __exit__(self, *_):
+        self.halt.set()
+        self.join()
+        assert self.looks > 3
+        assert self.complaints == []
+
+
+def contents(folder):
+    """Every file's bytes; of the manifest all but what the fit has cost."""
+    found = {path.name: path.read_bytes() for path in folder.iterdir()}
+    found["manifest.json"] = json.loads(found["manifest.json"]) | {"costs": None, "digest": None}
+    return found
+
+
+def whole_shards(cache):
+    for path in cache.glob("*.safetensors"):
+        assert np.isfinite(map_arrays(path)["features"]).all()
+
+
+def stamps(cache):
+    return {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in cache.glob("*.safetensors")}
+
+
+def killed_and_run_again(forks, arguments, folder, moment):
+    """Kills one run, lets the next complete; returns (shards the first had finished, whether the kill came in time)."""
+    cache, log = folder / "cache", folder / "log"
+    code, _ = forks.run([*arguments, "--cache", cache], log, kill_after=moment, pause=PAUSE)
+    assert code in (0, -9), log.read_text()
+    finished = stamps(cache)
+    again, _ = forks.run([*arguments, "--cache", cache], log)
+    assert again == 0, log.read_text()
+    after = stamps(cache)
+    assert {name: after[name] for name in finished} == finished
+    assert [path for path in folder.rglob(".*")] == []
+    return len(finished), code == -9
+
+
+@pytest.mark.parametrize(("kills", "methods"), KILLS)
+def test_killed_fits(cached, forks, tables, tmp_path, kills, methods):
+    base = ["fit", cached.adapter, "--train", tables["train"], "--calibration", tables["calibration"]]
+    arguments = [*base, *(["--methods", methods] if methods else [])]
+    code, seconds = forks.run(
+        [*arguments, "--artifact", tmp_path / "whole", "--cache", tmp_path / "c"], tmp_path / "log", pause=PAUSE
+    )
+    assert code == 0, (tmp_path / "log").read_text()
+    expected, found = contents(tmp_path / "whole" / "dubio"), []
+    for kill, moment in enumerate(np.random.default_rng(kills).permuted((np.arange(kills) + 0.5) / kills) * seconds):
+        folder = tmp_path / str(kill)
+        folder.mkdir()
+        allowed = [expected["manifest.json"]["methods"]]
+        if kill % 2:  # an earlier fit stands there
+            older = [*base, "--artifact", folder, "--cache", tmp_path / "c", "--methods", "softmax_response,entropy"]
+            assert forks.run(older, folder / "log")[0] == 0
+            allowed.append(contents(folder / "dubio")["manifest.json"]["methods"])
+
+        def look(folder=folder, allowed=allowed):
+            whole_shards(folder / "cache")
+            if (folder / "dubio" / "manifest.json").exists():
+                artifact, manifest = load_artifact(folder)
+                assert [entry.model_dump() for entry in manifest.methods] in allowed
+                assert set(artifact.methods) == {entry.name for entry in manifest.methods}
+
+        with Reader(look):
+            found.append(killed_and_run_again(forks, [*arguments, "--artifact", folder], folder, moment))
+        assert contents(folder / "dubio") == expected
+    assert sum(killed for _, killed in found) >= kills - 1
+    assert sum(shards for shards, _ in found) > 0
+
+
+@pytest.mark.parametrize(("kills", "methods"), KILLS)
+def test_killed_scores(cached, forks, tables, tmp_path, kills, methods):
+    def arguments(folder, kind):
+        return ["score", cached.adapter, tables["new"], "--output", folder / f"out{kind}", "--risk", "0.2"]
+
+    expected, seconds, found = {}, 0.0, []
+    for kind in (".csv", ".parquet"):
+        ask = [*arguments(tmp_path, kind), "--cache", tmp_path / f"cache{kind}"]
+        code, seconds = forks.run(ask, tmp_path / "log", pause=PAUSE)
+        assert code == 0, (tmp_path / "log").read_text()
+        expected[kind] = (tmp_path / f"out{kind}").read_bytes()
+    for kill, moment in enumerate(np.random.default_rng(kills).permuted((np.arange(kills) + 0.5) / kills) * seconds):
+        folder, kind = tmp_path / str(kill), (".csv", ".parquet")[kill % 2]
+        folder.mkdir()
+        output = folder / f"out{kind}"
+        if kill % 3:
+            output.write_bytes(b"old")
+
+        def look(folder=folder, output=output, kind=kind, old=kill % 3):
+            whole_shards(folder / "cache")
+            if old or output.exists():
+                assert output.read_bytes() in (b"old", expected[kind])
+
+        with Reader(look):
+            found.append(killed_and_run_again(forks, arguments(folder, kind), folder, moment))
+        assert output.read_bytes() == expected[kind]
+    assert sum(killed for _, killed in found) >= kills - 1
+    assert sum(shards for shards, _ in found) > 0

@@ -1,0 +1,41 @@
+"""The generated method pages: committed as generated, one for every registered method, nothing left over."""
+
+import runpy
+from pathlib import Path
+
+import pytest
+
+from dubio.scores.registry import METHODS
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+BUILD = runpy.run_path(str(DOCS / "build.py"))
+PAGES = BUILD["pages"]()
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_the_committed_page_is_what_is_generated(path):
+    assert (DOCS / path).is_file(), "run `make docs` and commit what it writes"
+    assert (DOCS / path).read_text(encoding="utf-8") == PAGES[path], "the page is stale: run `make docs`"
+
+
+def test_no_page_is_left_over():
+    assert {f"methods/{path.name}" for path in (DOCS / "methods").iterdir()} == PAGES.keys() - {"methods.md"}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_registered_method_has_a_page_with_all_its_options(name):
+    method = METHODS[name]
+    page = PAGES[f"methods/{BUILD['module_of'](method)}.md"]
+    assert f"[`{name}`](methods/{BUILD['module_of'](method)}.md)" in PAGES["methods.md"]
+    assert f"| `{name}` | {method.title} |" in page
+    for option in type(method.build().config).model_fields:
+        assert f"| `{option}` |" in page
+
+
+def test_writing_restores_missing_pages_and_removes_stale_ones(tmp_path):
+    (tmp_path / "methods").mkdir()
+    (tmp_path / "methods" / "gone.md").write_text("of a method that is gone")
+    BUILD["write"].__globals__["DOCS"] = tmp_path
+    BUILD["write"]()
+    assert {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*.*")} == PAGES.keys()
+    assert (tmp_path / "methods.md").read_text(encoding="utf-8") == PAGES["methods.md"]

@@ -1,0 +1,107 @@
+"""Real processes that run `dubio` without waiting for its imports: a server that has imported all forks one a command.
+
+Its children can be killed, write to standard error by whatever way, and share nothing with the test's own process.
+"""
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+import traceback
+from pathlib import Path
+
+HOLD = "hold"  # do not reap the child before the next line: its pid stays its own until then
+
+
+class Forks:
+    """Use as a context manager; one command at a time."""
+
+    def __init__(self, environment):
+        self.environment = environment
+
+    def __enter__(self):
+        self.server = subprocess.Popen(
+            [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=self.environment
+        )
+        assert self.server.stdout.readline() == "ready\n"
+        return self
+
+    def __exit__(self, *_):
+        self.server.stdin.close()
+        self.server.wait(10)
+
+    def run(self, arguments, log, kill_after=None, pause=0.0, limit=None):
+        """(exit code, seconds): negative where a signal ended it. `log` gets standard output and error.
+
+        pause: seconds to wait before each rename, so that a kill at random finds half a state. limit: bytes a file.
+        """
+        order = {"arguments": [str(a) for a in arguments], "log": str(log), "pause": pause, "limit": limit,
+                 "cache": os.environ["DUBIO_CACHE"], HOLD: kill_after is not None}  # fmt: skip
+        start = time.perf_counter()
+        self.server.stdin.write(json.dumps(order) + "\n")
+        self.server.stdin.flush()
+        pid = int(self.server.stdout.readline())
+        if kill_after is not None:
+            time.sleep(max(0.0, start + kill_after - time.perf_counter()))
+            os.kill(pid, signal.SIGKILL)
+            self.server.stdin.write("\n")
+            self.server.stdin.flush()
+        code = int(self.server.stdout.readline())
+        return code, time.perf_counter() - start
+
+
+def serve():
+    import dubio.cli.evaluate
+    import dubio.cli.fit
+    import dubio.cli.score
+    import dubio.cli.train  # noqa: F401
+
+    print("ready", flush=True)
+    while line := sys.stdin.readline():
+        order = json.loads(line)
+        pid = os.fork()
+        if pid == 0:
+            child(order)
+        print(pid, flush=True)
+        if order[HOLD]:
+            sys.stdin.readline()
+        _, status = os.waitpid(pid, 0)
+        print(os.waitstatus_to_exitcode(status), flush=True)
+
+
+def child(order):
+    log = os.open(order["log"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    for stream in (1, 2):
+        os.dup2(log, stream)
+    os.environ["DUBIO_CACHE"] = order["cache"]
+    if order["limit"]:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (order["limit"], order["limit"]))
+    if order["pause"]:
+        rename = Path.replace
+
+        def slowly(self, target):
+            time.sleep(order["pause"])
+            return rename(self, target)
+
+        Path.replace = slowly
+    from dubio.cli.main import main
+
+    sys.argv = ["dubio", *order["arguments"]]
+    code = 1
+    try:
+        main()
+    except SystemExit as stop:
+        code = stop.code
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+if __name__ == "__main__":
+    serve()

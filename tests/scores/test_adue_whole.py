@@ -1,0 +1,164 @@
+"""AdUE as a whole against a slow loop: same candidates, same choice, same head; and a head as transformers has it."""
+
+from dataclasses import replace
+from itertools import product
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import roc_auc_score
+from slow_adue import as_rows, one_by_one
+from torch import nn
+
+from dubio.containers import Representations, concatenate
+from dubio.errors import DubioError
+from dubio.models.extraction import Extraction, extract
+from dubio.models.loading import load
+from dubio.models.sites import find_site
+from dubio.scores.adue import AdUE
+from dubio.scores.adue_stack import Recipe, Trial, _Anchored, train_stack
+from dubio.scores.base import fold_of
+from dubio.scores.stacked_head import StackedHead
+from models.tiny import adapter_folder
+from synthetic import planted
+
+GRID = {"learning_rates": (2e-2, 5e-3), "epochs": (2, 3), "alphas": (0.1,), "betas": (0.01, 0.5), "batch_size": 64}
+TRIALS = [Trial(*point) for point in product(*(GRID[k] for k in ("learning_rates", "epochs", "alphas", "betas")))]
+RECIPE = Recipe(batch_size=64)
+
+
+def slow_adue(head, fixed, held_out, fit, test):
+    """(chosen trial, epoch, U of the test rows) by loops over folds, trials and epochs, with scikit-learn's AUC."""
+    folds, errors = fold_of(held_out), held_out.errors
+    base = 1 - torch.softmax(torch.from_numpy(held_out.logits).double(), 1).amax(1).numpy()
+
+    def tables(fold):
+        kept = held_out.take(folds != fold) if fold is not None else held_out
+        return {"train": fixed, "calibration": kept, "both": concatenate([kept, fixed])}[fit]
+
+    gains = {}
+    for fold in range(5):
+        at = folds == fold
+        watch = torch.from_numpy(held_out.features[at])
+        for trial in TRIALS:
+            for epoch, u in one_by_one(head, as_rows(tables(fold)), trial, RECIPE, watch).items():
+                gain = roc_auc_score(errors[at], u) - roc_auc_score(errors[at], base[at])
+                gains.setdefault((trial, epoch), []).append(gain)
+    stops = {t: max(range(1, t.epochs + 1), key=lambda e, t=t: np.mean(gains[t, e])) for t in TRIALS}
+    best = max(TRIALS, key=lambda t: np.mean(gains[t, stops[t]]))
+    found = gains[best, stops[best]]
+    least = np.mean(found) - np.std(found, ddof=1) / np.sqrt(5)
+    near = [t for t in TRIALS if np.mean(gains[t, stops[t]]) >= least]
+    chosen = max(near, key=lambda t: (t.beta, t.alpha, -t.learning_rate, -t.epochs))
+    # the final fit puts train rows first, as concatenated there
+    rows = {"train": [fixed], "calibration": [held_out], "both": [fixed, held_out]}[fit]
+    watch = torch.from_numpy(test.features)
+    u = one_by_one(head, as_rows(concatenate(rows)), chosen, RECIPE, watch)[stops[chosen]]
+    return chosen, stops[chosen], u.numpy()
+
+
+@pytest.mark.parametrize("fit", ["train", "calibration", "both"])
+def test_choice_and_scores_equal_a_slow_loop(fit):
+    fixed, head = planted(340, flip=1.5, seed=1)  # torch's OneCycleLR divides by 0 at ten steps: not 5 batches
+    held_out, test = planted(250, flip=1.5, seed=2)[0], planted(100, flip=1.5, seed=3)[0]
+    method = AdUE.with_options({**GRID, "fit": fit}, head=head).fit(fixed, held_out)
+    trial, epoch, u = slow_adue(head, fixed, held_out, fit, test)
+    assert Trial(*(method.facts_[key] for key in ("learning_rate", "epochs", "alpha", "beta"))) == trial
+    assert method.facts_["stopped_after"] == epoch
+    np.testing.assert_allclose(method.score(test), u, atol=2e-5)
+
+
+def test_the_anchor_has_no_gradient_at_the_start():
+    """METHODS 8.1: at the copied head the L2-SP term and its gradient are 0, however heavy it is."""
+    table, head = planted(64)
+    rows = as_rows(table)
+    stack = StackedHead(head, 2)
+    start = {name: p.detach().clone() for name, p in stack.parameters.items()}
+    anchored = _Anchored(stack, start, torch.zeros(2).double(), torch.tensor([0.0, 1e6]).double())
+    target = (rows.errors, torch.zeros(64), rows.weights)
+
+    def gradients():
+        generator = torch.Generator()
+        return list(anchored.gradients(rows.features, target, RECIPE, generator))
+
+    for gradient, name in zip(gradients(), stack.parameters, strict=True):
+        without, heavy = gradient.unbind(stack.copy_dim(name))
+        assert torch.equal(without, heavy)
+        assert float(without.abs().max()) > 0
+    name = next(iter(stack.parameters))
+    stack.parameters[name] = stack.parameters[name] + 1e-3  # and away from it the pull is 2 beta times the way
+    moved = gradients()[0]
+    without, heavy = moved.unbind(stack.copy_dim(name))
+    torch.testing.assert_close(heavy - without, torch.full_like(without, 2e6 * 1e-3), rtol=1e-3, atol=1e-2)
+
+
+def test_a_heavy_anchor_holds_the_head_where_it_was():
+    """Not to the bit: Adam's first steps are as long as the learning rate, whatever the gradient."""
+    fixed, head = planted(300, flip=1.5, seed=1)
+    start = head.weight.detach().clone()
+    moved = []
+    for beta in (0.0, 1e3):
+        _, stack = train_stack(head, as_rows(fixed), [Trial(1e-2, 10, 0.0, beta)], RECIPE)
+        moved.append(float((stack.single()["weight"] - start).abs().max()))
+    assert moved[1] < 0.1 * moved[0]
+
+
+def test_a_head_of_transformers_is_copied_whole():
+    """METHODS 8.3 on RoBERTa's own head: features that extraction stored give the model's logits through the copy."""
+    model = load(adapter_folder("roberta"))
+    texts = ["the film was late", "yes", "no idea what the wonderful little gate was", "42"] * 20
+    rows = extract(model, texts, how=Extraction(show=False))
+    copied = AdUE(head=model.head)._starting_head(rows)
+    assert [type(layer).__name__ for layer in copied] == ["Dropout", "Linear", "Tanh", "Dropout", "Linear"]
+    inner = model.model.get_base_model()
+    with torch.no_grad():
+        features = torch.from_numpy(rows.features)
+        own = inner.classifier(features[:, None]).float()  # the dummy sequence axis: it picks token 0 itself
+        torch.testing.assert_close(copied(features), own, rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(rows.logits, own.numpy(), rtol=1e-5, atol=1e-5)
+    assert find_site(inner).pooling == "first"
+
+
+class Noisy(nn.Module):
+    """A head of no known layers, with dropout that draws from torch's global generator."""
+
+    def __init__(self, linear):
+        super().__init__()
+        self.drop, self.linear = nn.Dropout(0.3), linear
+
+    def forward(self, x):
+        return self.linear(self.drop(x))
+
+
+def test_a_custom_head_with_dropout_is_seeded_and_comes_back():
+    train, linear = planted(300, flip=1.5, seed=1)
+    held_out, test = planted(200, flip=1.5, seed=2)[0], planted(50, flip=1.5, seed=3)[0]
+    head, fits = Noisy(linear).eval(), []
+    for seed in (0, 1):
+        torch.manual_seed(seed)  # the global generator must not matter, nor be left elsewhere
+        before = torch.get_rng_state()
+        fits.append(AdUE.with_options(GRID, head=head).fit(train, held_out))
+        assert torch.equal(torch.get_rng_state(), before)
+    assert fits[0].score(test).tobytes() == fits[1].score(test).tobytes()
+    smooth = AdUE.with_options(GRID, head=linear).fit(train, held_out)
+    assert not np.array_equal(smooth.score(test), fits[0].score(test))  # so dropout was on in training
+    state = fits[0].state()
+    assert state.facts["head"] == [{"layer": "custom"}]
+    again = AdUE.with_options(GRID, head=head).restore(state)
+    assert again.score(test).tobytes() == fits[0].score(test).tobytes()
+    with pytest.raises(DubioError, match="pass the module"):
+        AdUE.with_options(GRID).restore(state)
+
+
+def test_out_of_fold_scores_are_those_of_the_rows_asked_for():
+    train, head = planted(300, flip=1.5, seed=1)
+    held_out, other = planted(200, flip=1.5, seed=2)[0], planted(200, flip=1.5, seed=4)[0]
+    method = AdUE.with_options(GRID, head=head).fit(train, held_out)
+    honest = method.out_of_fold(train, held_out)
+    copied = Representations.of(held_out.features.copy(), held_out.logits.copy(), held_out.labels.copy())
+    np.testing.assert_array_equal(method.out_of_fold(train, copied), honest)
+    for rows in (other, held_out.take(np.arange(200)[::-1]), replace(held_out, labels=(held_out.labels + 1) % 3)):
+        with pytest.raises(DubioError, match="calibration rows of the last fit only"):
+            method.out_of_fold(train, rows)
+    with pytest.raises(DubioError, match="last fit only"):
+        AdUE.with_options(GRID, head=head).restore(method.state()).out_of_fold(train, held_out)

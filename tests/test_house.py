@@ -1,0 +1,166 @@
+"""The rules of the house (DESIGN 3, 10), read from the source: direction of imports, sizes, docstrings, no code run."""
+
+import ast
+import re
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+from statistics import median
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SOURCE = ROOT / "src"
+FILES = sorted(SOURCE.rglob("*.py"))
+ARRAYS_ONLY = ("containers", "arrays", "errors", "heads", "scores", "measures", "metrics", "decisions")
+NOT_FOR_ARRAYS = (
+    "transformers", "peft", "tokenizers", "datasets", "accelerate", "typer", "rich", "matplotlib", "jinja2", "pyarrow",
+    *(f"dubio.{room}" for room in ("models", "adapters", "posteriors", "data", "artifacts", "workflow", "report",
+                                   "experiments", "serve", "cli", "demo")),
+)  # fmt: skip
+RIM, TOP = ("data", "models", "adapters", "posteriors"), ("workflow", "report", "experiments", "serve", "cli", "demo")
+NOT_FOR_RIM = tuple(f"dubio.{room}" for room in TOP)
+RUNS_CODE = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal", "lightning", "hydra", "torchcp"}
+
+
+def name_of(path):
+    parts = path.relative_to(SOURCE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+@cache
+def tree_of(path):
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+@cache
+def imports_of(path):
+    """Every module imported anywhere in the file, inside functions too; what is imported from one may be one."""
+    found = set()
+    for node in ast.walk(tree_of(path)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: import by full name"
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found
+
+
+def reached_from(path):
+    """Everything that importing the file brings in, through dubio's own modules."""
+    modules = {name_of(file): file for file in FILES}
+    seen, todo, found = set(), [path], set()
+    while todo:
+        file = todo.pop()
+        if file in seen:
+            continue
+        seen.add(file)
+        found |= imports_of(file)
+        todo += [modules[name] for name in imports_of(file) if name in modules and name != "dubio"]
+    return found
+
+
+def offences(names, forbidden):
+    return sorted(n for n in names if any(n == bad or n.startswith(bad + ".") for bad in forbidden))
+
+
+def in_rooms(rooms):
+    chosen = [f for f in FILES if name_of(f).split(".")[1:2] and name_of(f).split(".")[1] in rooms]
+    return pytest.mark.parametrize("path", chosen, ids=name_of)
+
+
+@in_rooms(ARRAYS_ONLY)
+def test_array_rooms_import_no_models_and_nothing_above(path):
+    assert not offences(reached_from(path), NOT_FOR_ARRAYS)
+
+
+@in_rooms(RIM)
+def test_rim_rooms_do_not_import_the_top(path):
+    assert not offences(imports_of(path), NOT_FOR_RIM)
+
+
+def test_the_direction_is_really_looked_at():
+    modules = {name_of(file): file for file in FILES}
+    assert "dubio.scores.base" in reached_from(modules["dubio.decisions.recalibration"])
+    assert offences(reached_from(modules["dubio.models.loading"]), NOT_FOR_ARRAYS)
+    assert offences({"peft.utils", "perfect"}, ("peft",)) == ["peft.utils"]
+
+
+def functions_of(path):
+    return [n for n in ast.walk(tree_of(path)) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
+
+
+def lines_of(path):
+    return len(path.read_text(encoding="utf-8").splitlines())
+
+
+def test_files_are_short():
+    lengths = {name_of(path): lines_of(path) for path in FILES}
+    assert {name: n for name, n in lengths.items() if n > 400} == {}
+    assert median(n for n in lengths.values() if n) <= 150
+    others = [*(ROOT / "tests").rglob("*.py"), *(ROOT / "benchmarks").rglob("*.py")]
+    assert {str(path): lines_of(path) for path in others if lines_of(path) > 400} == {}
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_functions_are_short_and_take_few_parameters(path):
+    long, wide = [], []
+    for f in functions_of(path):
+        if f.end_lineno - min(f.lineno, *(d.lineno for d in f.decorator_list), f.lineno) + 1 > 60:
+            long.append(f.name)
+        arguments = [*f.args.posonlyargs, *f.args.args, *f.args.kwonlyargs, f.args.vararg, f.args.kwarg]
+        count = sum(a is not None and a.arg not in ("self", "cls") for a in arguments)
+        if count > 8 and not is_command(path, f):
+            wide.append(f.name)
+    assert (long, wide) == ([], [])
+
+
+def is_command(path, function):
+    """A typer command: each option of the command line is a parameter."""
+    return path.name == "main.py" and path.parent.name == "cli" and bool(function.decorator_list)
+
+
+def public(body):
+    kinds = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+    for node in body:
+        if isinstance(node, kinds) and not node.name.startswith("_"):
+            yield node
+            if isinstance(node, ast.ClassDef):
+                yield from public(node.body)
+
+
+@pytest.mark.parametrize("path", [p for p in FILES if lines_of(p)], ids=name_of)
+def test_everything_public_is_documented_and_annotated(path):
+    tree = tree_of(path)
+    assert ast.get_docstring(tree), "the module needs a docstring"
+    for node in public(tree.body):
+        assert ast.get_docstring(node), f"{node.name} needs a docstring"
+        if not isinstance(node, ast.ClassDef):
+            assert node.returns is not None, f"{node.name} needs the type of what it returns"
+            given = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+            bare = [a.arg for a in given if a.annotation is None and a.arg not in ("self", "cls")]
+            assert not bare, f"{node.name}: {bare} need types"
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_no_data_can_run_code(path):
+    assert not offences(imports_of(path), RUNS_CODE)
+    text = path.read_text(encoding="utf-8")
+    assert "trust_remote_code" not in re.sub(r"trust_remote_code\W{1,3}False", "", text), "only ever refused"
+    for node in ast.walk(tree_of(path)):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            assert (node.value.id, node.attr) != ("torch", "load"), "torch.load unpickles; use safetensors"
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            assert node.func.id not in ("eval", "exec"), "no code from data"
+        if isinstance(node, ast.keyword) and node.arg == "allow_pickle":
+            assert isinstance(node.value, ast.Constant)
+            assert node.value.value is False
+
+
+def test_importing_dubio_and_its_registry_costs_no_torch():
+    code = (
+        "import sys, dubio, dubio.errors, dubio.scores.registry; dir(dubio); dubio.METHODS; "
+        "heavy = {'torch', 'transformers', 'peft', 'sklearn', 'matplotlib'} & set(sys.modules); assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
