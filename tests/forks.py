@@ -9,6 +9,7 @@ import resource
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import traceback
 from pathlib import Path
@@ -23,15 +24,23 @@ class Forks:
         self.environment = environment
 
     def __enter__(self):
+        self.noise = tempfile.TemporaryFile("w+")
         self.server = subprocess.Popen(
-            [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=self.environment
-        )
+            [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.noise, text=True,
+            env=self.environment,
+        )  # fmt: skip
         assert self.server.stdout.readline() == "ready\n"
         return self
 
     def __exit__(self, *_):
         self.server.stdin.close()
         self.server.wait(10)
+        self.noise.close()
+
+    def said(self):
+        """What the server itself wrote to standard error, mostly on importing the commands."""
+        self.noise.seek(0)
+        return self.noise.read()
 
     def run(self, arguments, log, kill_after=None, pause=0.0, limit=None):
         """(exit code, seconds): negative where a signal ended it. `log` gets standard output and error.

@@ -9,8 +9,7 @@ from torch import nn
 
 from dubio.errors import DubioError
 from dubio.heads import build_head, head_arrays, head_spec, load_head_arrays
-from dubio.models.loading import load
-from models.tiny import FAMILIES, adapter_folder
+from models.tiny import FAMILIES, loaded
 
 HEADS = {
     "linear": lambda: nn.Linear(6, 3),
@@ -81,7 +80,7 @@ def test_custom_modules_are_supplied_again(name):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_heads_of_every_family_need_no_module(family):
-    head = load(adapter_folder(family)).head
+    head = loaded(family).head
     again = build_head(head_spec(head))
     load_head_arrays(again, head_arrays(head))
     z = torch.randn(4, 16, generator=torch.Generator().manual_seed(2))

@@ -31,7 +31,7 @@ _WORDS = {
     "sport": ["team", "goal", "match", "player", "coach", "race", "win", "league", "ball", "train"],
     "weather": ["rain", "storm", "sun", "cloud", "wind", "snow", "cold", "heat", "fog", "sky"],
 }
-_COMMON = ["the", "a", "was", "very", "today", "we", "saw", "it", "again", "with", "some", "new", "old", "and", "then", "little", "big", "of", "there", "here"]
+_COMMON = "the a was very today we saw it again with some new old and then little big of there here"
 
 
 @dataclass(frozen=True)
@@ -96,9 +96,10 @@ def dubio(*arguments):
     with redirect_stdout(out), redirect_stderr(err), warnings.catch_warnings(record=True) as seen:
         for category in (UserWarning, FutureWarning, RuntimeWarning):
             warnings.simplefilter("always", category)
-        with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as stop:
+        with pytest.MonkeyPatch.context() as patch:
             patch.setattr("sys.argv", ["dubio", *map(str, arguments)])
-            main()
+            with pytest.raises(SystemExit) as stop:
+                main()
     return Result(stop.value.code, out.getvalue(), err.getvalue() + "".join(f"{w.message}\n" for w in seen))
 
 
@@ -108,7 +109,7 @@ def sentences(*counts, seed=1, noise=0.12):
     labels: dict[str, str] = {}
     while len(labels) < sum(counts):
         label = LABELS[g.integers(3)]
-        words = [*g.choice(_WORDS[label], g.integers(1, 5)), *g.choice(_COMMON, g.integers(2, 7))]
+        words = [*g.choice(_WORDS[label], g.integers(1, 5)), *g.choice(_COMMON.split(), g.integers(2, 7))]
         labels.setdefault(" ".join(g.permutation(words)), LABELS[g.integers(3)] if g.random() < noise else label)
     rows, ends = list(labels.items()), np.cumsum(counts)
     return [tuple(zip(*rows[end - count : end], strict=True)) for count, end in zip(counts, ends, strict=True)]
@@ -147,9 +148,10 @@ def save_base(folder, seed=0, width=32):
 @one_thread()
 def save_adapter(folder, base, train, validation, **settings):
     """A LoRA trained on two CSV files."""
-    labelled = []
-    for table in map(read_table, (train, validation)):
-        labelled.append(LabelledTexts(table.texts, None, table.label_ids(LABELS), table.content_hash))
+    labelled = (
+        LabelledTexts(table.texts, None, table.label_ids(LABELS), table.content_hash)
+        for table in map(read_table, (train, validation))
+    )
     plan = {"learning_rate": 3e-2, "epochs": 5, "batch_size": 32, "max_length": 32, "precision": "float32"}
     train_adapter(str(base), LABELS, *labelled, folder, TrainingPlan(**{**plan, "show": False, **settings}))
     return folder

@@ -16,14 +16,17 @@ class Representations:
     features: `[N, d]` float32, the input of the classification head.
     logits: `[N, C]` float32, the head's output.
     labels: `[N]` int64 class indices, or None where nobody knows them.
+    groups: `[N]` int64, rows that repeat or nearly repeat one another share a number; None: every row is its own.
+    Cross-validation keeps a group in one fold, since a method that saw a row's twin has seen the row.
     """
 
     features: Float32
     logits: Float32
     labels: Int64 | None = None
+    groups: Int64 | None = None
 
     @classmethod
-    def of(cls, features: Any, logits: Any, labels: Any = None) -> Self:
+    def of(cls, features: Any, logits: Any, labels: Any = None, groups: Any = None) -> Self:
         """Checks arrays or tensors and wraps them.
 
         Raises DubioError on NaN or infinity (naming the row), shapes that do not match, labels outside the classes.
@@ -34,7 +37,7 @@ class Representations:
         if out.shape[1] < 2:
             raise DubioError("logits: expected at least two classes (one column each)")
         y = None if labels is None else as_labels(labels, "labels", len(z), out.shape[1])
-        return cls(z, out, y)
+        return cls(z, out, y, None if groups is None else as_labels(groups, "groups", len(z)))
 
     def __len__(self) -> int:
         return len(self.logits)
@@ -61,11 +64,19 @@ class Representations:
         """`[N]` True where the prediction differs from the label; raises DubioError without labels."""
         return self.predictions != self.known_labels
 
+    @property
+    def units(self) -> tuple[Bool, Int64]:
+        """What folds are dealt of: errors `[U]`, whether a group holds one, and `[N]` which group each row is in."""
+        if self.groups is None:
+            return self.errors, np.arange(len(self), dtype=np.int64)
+        ids, unit = np.unique(self.groups, return_inverse=True)
+        return np.bincount(unit, weights=self.errors, minlength=len(ids)) > 0, unit.astype(np.int64)
+
     def take(self, rows: Any) -> "Representations":
         """The chosen rows (a slice, indices, or a mask), copied out of any memory map."""
-        labels = None if self.labels is None else self.labels[rows]
+        labels, groups = (None if values is None else values[rows] for values in (self.labels, self.groups))
         features, logits = (np.require(table[rows], requirements="W") for table in (self.features, self.logits))
-        return Representations(np.asarray(features), np.asarray(logits), labels)
+        return Representations(np.asarray(features), np.asarray(logits), labels, groups)
 
 
 @dataclass(frozen=True)
@@ -96,7 +107,7 @@ class Scores:
 
 
 def concatenate(parts: list[Representations]) -> Representations:
-    """Rows of several tables one after another; labels survive only if every part has them."""
+    """Rows of several tables one after another, without groups; labels survive only if every part has them."""
     if not parts:
         raise DubioError("nothing to concatenate: no table of representations was given")
     if len({(p.features.shape[1], p.classes) for p in parts}) > 1:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
@@ -13,21 +14,22 @@ from safetensors import SafetensorError
 
 from dubio.errors import DubioError
 
-_MARK, _TAIL = ".dubio-", ".part"
+_MARK = ".dubio-"
 
 
 @contextmanager
 def atomic_path(target: Path) -> Generator[Path]:
-    """Yields a temporary path beside `target`; on success it is synced and renamed onto it, on failure removed.
+    """Yields a temporary path near `target`; on success it is synced and renamed onto it, on failure removed.
 
     What killed writers have left in the folder is removed on the way. Raises DubioError where it cannot be written.
     """
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         _sweep(target.parent)
-        handle, temporary = _claim(target.parent)
+        room, lock = _claim(target.parent)
     except OSError as error:
         raise _unwritable(target, error) from error
+    temporary = room / target.name
     try:
         yield temporary
         with temporary.open("rb") as written:
@@ -37,8 +39,9 @@ def atomic_path(target: Path) -> Generator[Path]:
     except (OSError, SafetensorError) as error:  # a full disk, mostly
         raise _unwritable(target, error) from error
     finally:
-        temporary.unlink(missing_ok=True)
-        os.close(handle)
+        shutil.rmtree(room, ignore_errors=True)
+        if lock is not None:
+            os.close(lock)
 
 
 def check_folder(folder: Path) -> None:
@@ -82,30 +85,43 @@ def _unwritable(target: Path, error: Exception) -> DubioError:
     return DubioError(f"cannot write {target}: {reason}; choose another place or make room")
 
 
-def _claim(folder: Path) -> tuple[int, Path]:
-    """An open, locked temporary file: (its handle, its path). The lock ends with the process, however it ends."""
+def _claim(folder: Path) -> tuple[Path, int | None]:
+    """(a new folder inside `folder`, its lock): a folder, because some writers put a new file in place of their own."""
     while True:
-        handle, name = tempfile.mkstemp(prefix=_MARK, suffix=_TAIL, dir=folder)
-        _lock(handle)
-        if os.fstat(handle).st_nlink:  # nobody swept it in the moment before the lock
-            return handle, Path(name)
-        os.close(handle)
+        room = Path(tempfile.mkdtemp(prefix=_MARK, dir=folder))
+        with suppress(BlockingIOError, FileNotFoundError):  # swept in the moment before the lock: take another
+            lock = _lock(room)
+            if room.is_dir():
+                return room, lock
+            if lock is not None:
+                os.close(lock)
 
 
 def _sweep(folder: Path) -> None:
-    """Removes temporary files whose writers are gone: nobody holds their lock."""
-    for path in folder.glob(f"{_MARK}*{_TAIL}"):
-        with suppress(OSError), path.open("r+b") as opened:  # an error: another sweeper was faster
-            if _lock(opened.fileno()):
-                path.unlink(missing_ok=True)
+    """Removes what writers that are gone have left: nobody holds its lock."""
+    for room in folder.glob(f"{_MARK}*"):
+        with suppress(OSError):  # its writer lives, or another sweeper was faster
+            lock = _lock(room)
+            if lock is not None:
+                shutil.rmtree(room, ignore_errors=True)
+                os.close(lock)
 
 
-def _lock(handle: int) -> bool:
-    """Whether the file is now locked by this handle; False too where the system or file system knows no locks."""
+def _lock(room: Path) -> int | None:
+    """A handle that locks the folder until it is closed, at the latest when the process ends, however it ends.
+
+    None where the system or the file system knows no locks; raises BlockingIOError where another holds it.
+    """
     try:
         import fcntl
-
+    except ImportError:
+        return None
+    handle = os.open(room, os.O_RDONLY)
+    try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (ImportError, OSError):
-        return False
-    return True
+    except OSError as error:
+        os.close(handle)
+        if isinstance(error, BlockingIOError):
+            raise
+        return None
+    return handle

@@ -1,4 +1,5 @@
 import pytest
+
 from forks import Forks
 from tiny_classifier import cached, environment, tiny
 

@@ -2,6 +2,7 @@ import json
 import shutil
 
 import pytest
+
 from tiny_classifier import dubio, snapshot
 
 REVISION = "0" * 40

@@ -1,12 +1,11 @@
-import subprocess
-import sys
-
-import bad_options  # noqa: F401  (registers its cases)
+import bad_files  # noqa: F401  (these register their cases)
+import bad_options  # noqa: F401
+import bad_tables  # noqa: F401
 import pytest
 from bad_input import CASES, Desk
-from tiny_classifier import dubio, environment, snapshot
 
 from dubio.models import extraction
+from tiny_classifier import dubio, snapshot
 
 # Of those that come far: what torch, transformers and peft have to say must not reach the user.
 TALKATIVE = ("truncated_base", "base_of_another_width", "missing_adapter_key", "another_schema", "no_errors")
@@ -45,9 +44,5 @@ def test_one_line_from_a_process(cached, forks, tmp_path, name):
     assert (code, is_one_line(log.read_text(), case)) == (2, True), log.read_text()
 
 
-def test_one_line_from_a_process_of_its_own(cached, tmp_path):
-    case = CASES["no_errors"]
-    command = [sys.executable, "-m", "dubio.cli.main", *map(str, case.build(Desk(cached, tmp_path)))]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment())
-    assert (done.returncode, done.stdout) == (2, "")
-    assert is_one_line(done.stderr, case), done.stderr
+def test_importing_the_commands_says_nothing(forks):
+    assert forks.said() == ""

@@ -5,10 +5,10 @@ import threading
 
 import numpy as np
 import pytest
-from tiny_classifier import sentences, write_table
 
 from dubio.artifacts.store import load_artifact
 from dubio.models.cache import map_arrays
+from tiny_classifier import sentences, write_table
 
 PAUSE = 0.02  # before each rename, so that kills fall between them too
 SOME = "softmax_response,temperature,md,huq_md,probe,refitted_both"
@@ -74,7 +74,7 @@ def killed_and_run_again(forks, arguments, folder, moment):
     assert again == 0, log.read_text()
     after = stamps(cache)
     assert {name: after[name] for name in finished} == finished
-    assert [path for path in folder.rglob(".*")] == []
+    assert list(folder.rglob(".*")) == []
     return len(finished), code == -9
 
 

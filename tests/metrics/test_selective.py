@@ -86,6 +86,14 @@ def test_perfect_constant_and_hopeless():
     assert coverage_at_risk(-best, errors, 0.0) == 0.0
 
 
+def test_rounding_never_forbids_what_the_budget_allows():
+    """0.29 * 100 is 28.999... in floating point, and 29 errors of 100 rows are 29 %."""
+    errors = np.arange(100) < 29
+    assert coverage_at_risk(np.zeros(100), errors, 0.29) == 1.0
+    assert coverage_at_risk(np.zeros(100), np.arange(100) < 30, 0.29) == 0.0
+    assert risk_at_coverage(np.arange(10.0), np.arange(10) >= 7, 0.7) == 0.0  # 0.7 * 10 is 7.000...1
+
+
 def test_all_right_and_all_wrong():
     scores = np.arange(5.0)
     assert (aurc(scores, np.zeros(5)), augrc(scores, np.zeros(5))) == (0.0, 0.0)

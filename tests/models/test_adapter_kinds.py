@@ -18,6 +18,7 @@ from models.tiny import (
     TEXTS,
     adapter_folder,
     base_folder,
+    loaded,
     padded,
     reference,
     save_adapter,
@@ -33,7 +34,7 @@ def close(found, expected, tolerance=1e-5):
 @pytest.mark.parametrize("family", ["bert", "electra", "deberta", "llama", "gpt2"])
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in ("lora", *PROMPTS)])
 def test_changed_layers(family, kind):
-    model = load(adapter_folder(family, kind, head=True))
+    model = loaded(family, kind, head=True)
     assert model.kind == ("IA3" if kind == "ia3" else "LORA")
     for side in ("right", "left"):
         batch = padded(model, side)
@@ -55,7 +56,7 @@ def test_adapter_on_the_head_alone():
     config = peft.LoraConfig(r=2, target_modules=["score"])
     folder = save_adapter(base_folder("llama", True).parent / "head-only", base_folder("llama", True), config)
     model = load(folder)
-    plain = load(base_folder("llama", True))
+    plain = loaded("llama", None)
     (z, logits), (plain_z, plain_logits) = (m.forward(padded(m, "right")) for m in (model, plain))
     assert torch.equal(z, plain_z)
     assert (logits - plain_logits).abs().max() > 0.01
@@ -65,7 +66,7 @@ def test_adapter_on_the_head_alone():
 @pytest.mark.parametrize("family", [family for family in FAMILIES if family not in DECODERS])
 @pytest.mark.parametrize("kind", ["prompt", "p-tuning"])
 def test_prompts_in_front_of_encoders(family, kind):
-    model = load(adapter_folder(family, kind, head=True))
+    model = loaded(family, kind, head=True)
     batch = padded(model, "right")
     features, logits = model.forward(batch)
     close(logits, reference(base_folder(family, head=True), adapter_folder(family, kind, head=True), batch))
@@ -76,7 +77,7 @@ def test_prompts_in_front_of_encoders(family, kind):
 @pytest.mark.parametrize("kind", ["prompt", "p-tuning"])
 def test_prompts_in_front_of_decoders(family, kind):
     """Row by row, for on padded batches the base takes embedded padding for text."""
-    model = load(adapter_folder(family, kind, head=True))
+    model = loaded(family, kind, head=True)
     rows = [padded(model, "right", [text]) for text in TEXTS]
     expected = torch.cat([reference(base_folder(family, True), adapter_folder(family, kind, True), b) for b in rows])
     for side in ("right", "left"):
@@ -85,18 +86,18 @@ def test_prompts_in_front_of_decoders(family, kind):
 
 @pytest.mark.parametrize("family", CACHED)
 def test_prefix_tuning_is_proven(family):
-    model = load(adapter_folder(family, "prefix", head=True))
+    model = loaded(family, "prefix", head=True)
     assert model.kind == "PREFIX_TUNING"
     features, logits = model.forward(padded(model, "right"))
     close(model.head(features), logits)
-    without = load(base_folder(family, head=True)).forward(padded(model, "right"))[0]
+    without = loaded(family, None).forward(padded(model, "right"))[0]
     assert (features - without).abs().max() > 0.01
 
 
 @pytest.mark.parametrize("family", DECODERS)
 def test_a_prefix_of_a_texts_keys_and_values_is_that_text(family, tmp_path):
     """The oracle: a prefix holding what `front` leaves in the cache must act as `front` written out."""
-    plain, front = load(base_folder(family, head=True)), "nobody was "
+    plain, front = loaded(family, None), "nobody was "
     ids = torch.tensor(plain.tokenizer([front])["input_ids"])
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -12,7 +12,7 @@ from dubio.errors import ProofError
 from dubio.models.adapter_files import RECORD, AdapterFiles, find_adapter, head_rows
 from dubio.models.base import base_hash, load_base
 from dubio.models.loading import load
-from models.tiny import CLASSES, adapter_folder, base_folder, refused, save_adapter, save_base, settings
+from models.tiny import CLASSES, adapter_folder, base_folder, loaded, refused, save_adapter, save_base, settings
 
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 QUERY = "base_model.model.bert.encoder.layer.0.attention.self.query.lora_"
@@ -31,7 +31,7 @@ def rewrite(folder, change):
 
 
 def test_the_copy_itself_is_accepted(bert):
-    assert load(bert).hashes == load(adapter_folder("bert")).hashes
+    assert load(bert).hashes == loaded("bert").hashes
 
 
 def test_missing_keys(bert):

@@ -12,7 +12,7 @@ from test_bad_adapters import refused, settings
 from dubio.errors import DubioError, ProofError
 from dubio.models.base import base_hash, check_device, has_bfloat16, load_base
 from dubio.models.loading import load
-from models.tiny import TEXTS, adapter_folder, base_folder, padded, save_base, tokenizer
+from models.tiny import TEXTS, adapter_folder, base_folder, loaded, padded, save_base, tokenizer
 
 
 @pytest.fixture
@@ -115,12 +115,12 @@ def test_bfloat16_hardware_is_asked_for(monkeypatch):
 
 
 def test_length_of_a_row(tmp_path):
-    assert load(adapter_folder("bert")).max_length == 80
+    assert loaded("bert").max_length == 80
     assert load(adapter_folder("bert"), max_length=20).max_length == 20
     assert load(adapter_folder("bert"), max_length=900).max_length == 80
     # RoBERTa's positions start behind its padding index; a prompt takes positions of its own.
     assert load(adapter_folder("roberta"), max_length=900).max_length == 79
-    prompted = load(adapter_folder("gpt2", "prompt", head=True))
+    prompted = loaded("gpt2", "prompt", head=True)
     assert prompted.max_length == 75
     ids = torch.full((1, 75), 5)
     assert prompted.forward({"input_ids": ids, "attention_mask": torch.ones_like(ids)})[0].shape == (1, 16)
@@ -149,7 +149,7 @@ def test_the_adapters_own_tokenizer_is_taken(tmp_path):
     swapped.save_pretrained(folder)
     model = load(folder)
     assert model.tokenizer("yes indeed")["input_ids"] == [2, len(swapped) - 1, 3]
-    assert model.hashes["tokenizer"] != load(adapter_folder("bert")).hashes["tokenizer"]
+    assert model.hashes["tokenizer"] != loaded("bert").hashes["tokenizer"]
 
 
 def test_base_hash_goes_by_weights(base, tmp_path):
@@ -168,7 +168,7 @@ def test_by_hub_id_from_the_local_cache(tmp_path, monkeypatch):
         (tmp_path / f"models--team--{name}" / "refs" / "main").write_text("abc123")
         shutil.copytree(source, tmp_path / f"models--team--{name}" / "snapshots" / "abc123")
     settings(tmp_path / "models--team--adapter" / "snapshots" / "abc123", base_model_name_or_path="team/base")
-    model, local = load("team/adapter"), load(adapter_folder("bert"))
+    model, local = load("team/adapter"), loaded("bert")
     assert (model.base, model.hashes) == ("team/base", local.hashes)
     assert torch.equal(model.forward(padded(model, "right"))[1], local.forward(padded(local, "right", TEXTS))[1])
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from dubio.errors import DubioError
 from dubio.models.extraction import Extraction, batches, extract
 from dubio.models.loading import AdaptedModel, load
-from models.tiny import TEXTS, adapter_folder, padded
+from models.tiny import TEXTS, adapter_folder, loaded, padded
 
 QUIET = Extraction(token_budget=40, shard_rows=4, show=False)
 PAIRS = [
@@ -28,7 +28,7 @@ PAIRS = [
 
 @pytest.fixture(scope="module", params=["bert", "deberta", "modernbert-mean", "llama", "gpt2"])
 def model(request):
-    return load(adapter_folder(request.param))
+    return loaded(request.param)
 
 
 def alone(model, *columns):
@@ -109,14 +109,14 @@ def test_tables_that_are_refused(model, texts, pairs, reason):
 
 
 def test_a_row_without_tokens_is_refused_by_its_number():
-    model = load(adapter_folder("llama"))
+    model = loaded("llama")
     with pytest.raises(DubioError, match=r"row 2\b.* has no tokens"):
         extract(model, ["yes", "no", ""], how=QUIET)
 
 
 @pytest.mark.parametrize("part", ["features", "logits"])
 def test_nan_is_refused_by_its_row(part, monkeypatch):
-    model = load(adapter_folder("bert"))
+    model = loaded("bert")
     forward = AdaptedModel.forward
     marked = padded(model, "right", ["42"])["input_ids"][0, 1]
 

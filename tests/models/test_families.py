@@ -5,7 +5,7 @@ import torch
 
 from dubio.models.extraction import pad, tokenize
 from dubio.models.loading import load
-from models.tiny import CLASSES, DECODERS, FAMILIES, TEXTS, adapter_folder, base_folder, padded, reference
+from models.tiny import CLASSES, DECODERS, FAMILIES, TEXTS, adapter_folder, base_folder, loaded, padded, reference
 
 each_family = pytest.mark.parametrize("family", FAMILIES)
 
@@ -16,7 +16,7 @@ def close(found, expected, tolerance=1e-5):
 
 @each_family
 def test_head_gives_the_logits_of_peft_itself(family):
-    model = load(adapter_folder(family))
+    model = loaded(family)
     assert (model.kind, model.device, model.precision) == ("LORA", "cpu", "float32")
     for side in ("right", "left"):
         batch = padded(model, side)
@@ -32,7 +32,7 @@ def test_head_gives_the_logits_of_peft_itself(family):
 
 @each_family
 def test_features_do_not_depend_on_the_batch(family):
-    model = load(adapter_folder(family))
+    model = loaded(family)
     one_by_one = torch.cat([model.forward(padded(model, "right", [text]))[0] for text in TEXTS])
     for side in ("right", "left") if family in DECODERS else ("right",):
         batch = pad(tokenize(model, TEXTS, None), model, side)
@@ -44,7 +44,7 @@ def test_features_do_not_depend_on_the_batch(family):
 
 @each_family
 def test_plain_classifier_without_adapter(family):
-    model = load(base_folder(family, head=True))
+    model = loaded(family, None)
     assert (model.kind, model.labels) == ("none", ("LABEL_0", "LABEL_1", "LABEL_2"))
     batch = padded(model, "right")
     close(model.forward(batch)[1], reference(base_folder(family, head=True), None, batch))
@@ -52,7 +52,7 @@ def test_plain_classifier_without_adapter(family):
 
 @each_family
 def test_bfloat16_forward_with_a_float32_head(family):
-    exact, rough = load(adapter_folder(family)), load(adapter_folder(family), precision="bfloat16")
+    exact, rough = loaded(family), load(adapter_folder(family), precision="bfloat16")
     assert {p.dtype for p in rough.model.parameters()} == {torch.bfloat16}
     for own, other in zip(exact.head.parameters(), rough.head.parameters(), strict=True):
         assert torch.equal(own, other)  # the head is taken before weights are rounded

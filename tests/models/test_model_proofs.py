@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -11,7 +12,7 @@ from dubio.models.adapter_files import find_adapter
 from dubio.models.loading import load
 from dubio.models.proofs import TEXTS, check_fingerprint, fingerprint, prove
 from dubio.models.sites import effective, find_site
-from models.tiny import adapter_folder, base_folder, save_adapter, save_base
+from models.tiny import adapter_folder, base_folder, loaded, save_adapter, save_base
 
 
 class Wrapped(nn.Module):
@@ -26,7 +27,7 @@ class Wrapped(nn.Module):
 
 
 def spoiled(family, change):
-    model = load(base_folder(family, head=True))
+    model = loaded(family, None)
     return replace(model, model=Wrapped(model.model, change))
 
 
@@ -73,39 +74,46 @@ def test_head_proof_fails(family, change, reason):
 
 
 def test_a_head_read_wrongly():
-    model = load(adapter_folder("roberta"))
-    files = find_adapter(adapter_folder("roberta"))
-    prove(model, files)
+    model = loaded("roberta")
+    prove(model, None)
     wrong = nn.Sequential(*model.head)
     wrong[2] = nn.ReLU()  # where RoBERTa has tanh
     with pytest.raises(ProofError, match="does not read this head rightly"):
-        prove(replace(model, site=replace(model.site, head=wrong)), files)
+        prove(replace(model, site=replace(model.site, head=wrong)), None)
 
 
-def test_merged_layers_are_seen():
-    model = load(adapter_folder("bert"))
-    model.model.merge_adapter()
+@pytest.fixture
+def unmerged(monkeypatch):
+    """A loaded adapter as it was when it was proven."""
+    monkeypatch.setattr("dubio.models.loading.merge_for_inference", lambda model: False)
+    return load(adapter_folder("bert"))
+
+
+def test_merged_layers_are_seen(unmerged):
+    files = find_adapter(adapter_folder("bert"))
+    prove(unmerged, files)
+    unmerged.model.merge_adapter()
     with pytest.raises(ProofError, match="the adapter is merged into its base"):
-        prove(model, find_adapter(adapter_folder("bert")))
+        prove(unmerged, files)
 
 
-def test_the_effect_proof_leaves_the_adapter_on():
-    model = load(adapter_folder("bert"))
-    before = fingerprint(model)
-    prove(model, find_adapter(adapter_folder("bert")))
-    assert (fingerprint(model) == before).all()
-    assert (fingerprint(load(base_folder("bert", head=True))) != before).all()
+def test_the_effect_proof_leaves_the_adapter_on_and_frozen(unmerged):
+    with unmerged.model.disable_adapter():
+        without = fingerprint(unmerged)
+    before = fingerprint(unmerged)
+    assert np.abs(before - without).max() > 0.01
+    prove(unmerged, find_adapter(adapter_folder("bert")))
+    np.testing.assert_array_equal(fingerprint(unmerged), before)
+    assert not any(p.requires_grad for p in unmerged.model.parameters())
 
 
 @pytest.mark.parametrize("kind", ["lora", "prefix"])
 def test_fingerprint(kind, tmp_path):
-    folder = adapter_folder("bert", kind, head=True)
-    model = load(folder)
+    model = loaded("bert", kind, head=True)
     stored = fingerprint(model)
     assert stored.shape == (len(TEXTS), 3)
-    check_fingerprint(load(folder), stored)
-    near = stored + 1e-6
-    check_fingerprint(model, near)
+    check_fingerprint(load(adapter_folder("bert", kind, head=True)), stored)
+    check_fingerprint(model, stored + 1e-6)
     other = load(save_adapter(tmp_path / "other", base_folder("bert", head=True), kind, seed=2))
     with pytest.raises(ArtifactError, match=r"belongs to another adapter: its fingerprint rows differ by \d"):
         check_fingerprint(other, stored)
@@ -116,7 +124,7 @@ def test_fingerprint(kind, tmp_path):
 
 
 def test_fingerprint_across_precisions(tmp_path):
-    exact, rough = load(adapter_folder("bert")), load(adapter_folder("bert"), precision="bfloat16")
+    exact, rough = loaded("bert"), load(adapter_folder("bert"), precision="bfloat16")
     check_fingerprint(rough, fingerprint(exact))
     check_fingerprint(exact, fingerprint(rough), "bfloat16")
     with pytest.raises(ArtifactError):
@@ -129,7 +137,7 @@ def test_fingerprint_across_precisions(tmp_path):
 class Head(nn.Module):
     def __init__(self, **parts):
         super().__init__()
-        self.config = load(base_folder("bert", head=True)).model.config
+        self.config = loaded("bert", None).model.config
         for name, part in parts.items():
             setattr(self, name, part)
 
@@ -151,7 +159,8 @@ def test_activation_that_cannot_be_copied(tmp_path):
         find_site(model)
 
 
-def test_effective_leaves_the_model_alone():
+def test_effective_leaves_the_model_alone(monkeypatch):
+    monkeypatch.setattr("dubio.models.loading.merge_for_inference", lambda model: False)
     model = load(adapter_folder("bert", "lora on the head", head=True))
     wrapped = model.site.module
     before = {name: value.clone() for name, value in wrapped.state_dict().items()}

@@ -22,9 +22,9 @@ def test_minilm(tmp_path):
     model = load(folder)
     assert (model.family, model.kind, model.head[0].in_features) == ("bert", "LORA", 384)
     batch = padded(model, "right", TEXTS)
-    features, logits = model.forward(batch)
-    close(model.head(features), reference(minilm_path(), folder, batch))
-    close(logits, reference(minilm_path(), folder, batch))
+    features, logits = model.run(batch)
+    close(model.head(features), logits)
+    close(logits, reference(minilm_path(), folder, batch), 1e-4)  # merged there, unmerged here
     table = extract(model, TEXTS, how=Extraction(token_budget=64, show=False))
     np.testing.assert_allclose(table.features, features, atol=1e-5)
 
@@ -39,4 +39,4 @@ def test_smollm2(tmp_path):
         features, own = model.run(pad(tokenize(model, TEXTS, None), model, side))
         close(model.head(features), own)
         close(own, alone)
-    assert alone.argmax(dim=1).unique().numel() > 1
+    assert alone.std(dim=0).min() > 1  # rows differ, so that equality means something

@@ -19,14 +19,14 @@ from dubio.errors import DubioError
 from dubio.models.cache import StoredRepresentations, map_arrays, save_shard
 from dubio.models.extraction import Extraction, extract, extract_to, shard_key
 from dubio.models.loading import AdaptedModel, load
-from models.tiny import TEXTS, adapter_folder, base_folder, save_adapter
+from models.tiny import TEXTS, adapter_folder, base_folder, loaded, save_adapter
 
 HOW = Extraction(shard_rows=3, show=False)
 
 
 @pytest.fixture(scope="module")
 def model():
-    return load(adapter_folder("bert"))
+    return loaded("bert")
 
 
 @pytest.fixture
@@ -198,8 +198,8 @@ def test_a_key_names_all_that_numbers_depend_on(model, tmp_path):
     keys = [
         key(), key(texts=TEXTS[::-1]), key(texts=[*TEXTS[:-1], "gate 42 "]), key(pairs=TEXTS),
         key(replace(model, max_length=16)), key(load(adapter_folder("bert"), precision="bfloat16")),
-        key(load(adapter_folder("bert", "dora"))), key(load(save_adapter(tmp_path / "b", base_folder("bert"), seed=2))),
-        key(load(alpha)), key(load(alpha, base=str(base))), key(load(base_folder("bert", head=True))),
+        key(loaded("bert", "dora")), key(load(save_adapter(tmp_path / "b", base_folder("bert"), seed=2))),
+        key(load(alpha)), key(load(alpha, base=str(base))), key(loaded("bert", None)),
     ]  # fmt: skip
     assert len(set(keys)) == len(keys)
     assert key() == key(load(adapter_folder("bert")))

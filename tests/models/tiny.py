@@ -165,6 +165,12 @@ def adapter_folder(family, kind="lora", head=False):
     return save_adapter(root() / f"{family}-{head}-{kind}", base_folder(family, head), kind)
 
 
+@functools.cache
+def loaded(family, kind="lora", head=False):
+    """`load` of that adapter, or of the plain classifier where kind is None; shared, so leave it as it is."""
+    return load(base_folder(family, True) if kind is None else adapter_folder(family, kind, head))
+
+
 def reference(base, adapter, batch):
     """Logits of a padded batch by transformers and peft alone."""
     level = tf.logging.get_verbosity()

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.metrics import roc_auc_score
-from slow_adue import as_rows, one_by_one
+from slow_adue import as_rows, balanced, one_by_one
 from torch import nn
 
 from dubio.containers import Representations, concatenate
@@ -25,10 +25,15 @@ from synthetic import planted
 GRID = {"learning_rates": (2e-2, 5e-3), "epochs": (2, 3), "alphas": (0.1,), "betas": (0.01, 0.5), "batch_size": 64}
 TRIALS = [Trial(*point) for point in product(*(GRID[k] for k in ("learning_rates", "epochs", "alphas", "betas")))]
 RECIPE = Recipe(batch_size=64)
+CASES = [
+    ("train", {}), ("calibration", {}), ("both", {}), ("train", {"scaled": True}), ("train", {"balance": "weights"}),
+    ("train", {"balance": "resample"}),
+]  # fmt: skip
 
 
-def slow_adue(head, fixed, held_out, fit, test):
+def slow_adue(head, fixed, held_out, test, fit, options):
     """(chosen trial, epoch, U of the test rows) by loops over folds, trials and epochs, with scikit-learn's AUC."""
+    recipe, how = replace(RECIPE, scaled=options.get("scaled", False)), options.get("balance", "none")
     folds, errors = fold_of(held_out), held_out.errors
     base = 1 - torch.softmax(torch.from_numpy(held_out.logits).double(), 1).amax(1).numpy()
 
@@ -41,7 +46,7 @@ def slow_adue(head, fixed, held_out, fit, test):
         at = folds == fold
         watch = torch.from_numpy(held_out.features[at])
         for trial in TRIALS:
-            for epoch, u in one_by_one(head, as_rows(tables(fold)), trial, RECIPE, watch).items():
+            for epoch, u in one_by_one(head, balanced(tables(fold), how), trial, recipe, watch).items():
                 gain = roc_auc_score(errors[at], u) - roc_auc_score(errors[at], base[at])
                 gains.setdefault((trial, epoch), []).append(gain)
     stops = {t: max(range(1, t.epochs + 1), key=lambda e, t=t: np.mean(gains[t, e])) for t in TRIALS}
@@ -53,19 +58,48 @@ def slow_adue(head, fixed, held_out, fit, test):
     # the final fit puts train rows first, as concatenated there
     rows = {"train": [fixed], "calibration": [held_out], "both": [fixed, held_out]}[fit]
     watch = torch.from_numpy(test.features)
-    u = one_by_one(head, as_rows(concatenate(rows)), chosen, RECIPE, watch)[stops[chosen]]
+    u = one_by_one(head, balanced(concatenate(rows), how), chosen, recipe, watch)[stops[chosen]]
     return chosen, stops[chosen], u.numpy()
 
 
-@pytest.mark.parametrize("fit", ["train", "calibration", "both"])
-def test_choice_and_scores_equal_a_slow_loop(fit):
+@pytest.mark.parametrize(("fit", "options"), CASES)
+def test_choice_and_scores_equal_a_slow_loop(fit, options):
     fixed, head = planted(340, flip=1.5, seed=1)  # torch's OneCycleLR divides by 0 at ten steps: not 5 batches
     held_out, test = planted(250, flip=1.5, seed=2)[0], planted(100, flip=1.5, seed=3)[0]
-    method = AdUE.with_options({**GRID, "fit": fit}, head=head).fit(fixed, held_out)
-    trial, epoch, u = slow_adue(head, fixed, held_out, fit, test)
+    method = AdUE.with_options({**GRID, "fit": fit, **options}, head=head).fit(fixed, held_out)
+    trial, epoch, u = slow_adue(head, fixed, held_out, test, fit, options)
     assert Trial(*(method.facts_[key] for key in ("learning_rate", "epochs", "alpha", "beta"))) == trial
     assert method.facts_["stopped_after"] == epoch
     np.testing.assert_allclose(method.score(test), u, atol=2e-5)
+
+
+def dense_head():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(12, 8), nn.Tanh(), nn.Linear(8, 3)).eval()
+
+
+def test_where_each_initialisation_starts():
+    """The ablations of the paper: the same layers with fresh weights, or one fresh linear layer; seeded."""
+    head = dense_head()
+    features = planted(50)[0].features
+    with torch.no_grad():
+        rows = Representations.of(features, head(torch.from_numpy(features)), np.arange(50) % 3)
+    starts = {}
+    for init in ("head", "random_head", "random_linear"):
+        one, two, other = (
+            AdUE.with_options({"init": init, "seed": seed}, head=head)._starting_head(rows).state_dict()
+            for seed in (1, 1, 2)
+        )
+        assert all(torch.equal(one[key], two[key]) for key in one)
+        assert all(torch.equal(one[key], other[key]) for key in one) == (init == "head")
+        starts[init] = one
+    own = head.state_dict()
+    assert all(torch.equal(starts["head"][key], own[key]) for key in own)
+    assert starts["random_head"].keys() == own.keys()
+    assert not any(torch.equal(starts["random_head"][key], own[key]) for key in own)
+    assert {key: tuple(value.shape) for key, value in starts["random_linear"].items()} == {
+        "0.weight": (3, 12), "0.bias": (3,)
+    }  # fmt: skip
 
 
 def test_the_anchor_has_no_gradient_at_the_start():

@@ -13,6 +13,7 @@ from dubio.containers import Representations, concatenate
 from dubio.errors import DubioError, NotFittedError
 from dubio.scores.adue import AdUE
 from dubio.scores.anchored_probe import AnchoredProbe
+from dubio.scores.base import fold_of
 from dubio.scores.log_space import error_log_odds, log_error
 from dubio.scores.refitted_head import RefittedHead
 from dubio.scores.registry import METHODS
@@ -173,6 +174,29 @@ def test_refitted_head_survives_a_class_without_rows(tables):
             for t in (train, calibration, test)]  # fmt: skip
     score = RefittedHead.with_options({"fit": "both"}).fit(*wide[:2])
     assert np.isfinite(score.score(wide[2])).all()
+    assert score.probabilities(wide[2])[:, 3].max() < 1e-6
+    narrow = RefittedHead.with_options({"fit": "both"}).fit(train, calibration)
+    np.testing.assert_allclose(score.score(wide[2]), narrow.score(test), atol=1e-6)
+
+
+def test_refitted_head_takes_the_strength_of_the_best_held_out_gain(tables):
+    """By a loop: scikit-learn on the other folds, its probability of the predicted class on the fold, its AUC."""
+    _, calibration, _, _ = tables
+    strengths, folds = (1e-6, 1e-3, 1.0), fold_of(calibration)
+    method = RefittedHead.with_options({"fit": "calibration", "strengths": strengths}).fit(None, calibration)
+    gains = []
+    for strength in strengths:
+        aucs = []
+        for fold in range(5):
+            kept, held = calibration.take(folds != fold), calibration.take(folds == fold)
+            scaler = StandardScaler().fit(kept.features)
+            model = LogisticRegression(C=strength, max_iter=500).fit(scaler.transform(kept.features), kept.labels)
+            own = model.predict_proba(scaler.transform(held.features))[np.arange(len(held)), held.predictions]
+            aucs.append(roc_auc_score(held.errors, 1 - own) - auc(held, log_error(held.logits)))
+        gains.append(np.mean(aucs))
+    assert np.ptp(gains) > 0.01
+    assert method.facts_["strength"] == strengths[int(np.argmax(gains))]
+    assert method.facts_["cross_validated_gain"] == pytest.approx(max(gains), abs=2e-3)
 
 
 @pytest.mark.parametrize("name", list(METHODS))

@@ -5,6 +5,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from dubio.containers import Representations, concatenate
+from dubio.errors import DubioError
 from dubio.scores.base import fold_of
 from dubio.scores.log_space import log_error
 from dubio.scores.selected import SelectedConfig, SelectedScore
@@ -117,3 +118,11 @@ def test_folds_hold_errors_in_proportion():
         counts = np.bincount(folds[group], minlength=5)
         assert counts.max() - counts.min() <= 1
     np.testing.assert_array_equal(folds, fold_of(rows))
+
+
+@pytest.mark.parametrize("wrong", [0, 4, 96, 100])
+def test_folds_that_cannot_be_judged_are_refused(wrong):
+    rows = Representations.of(np.zeros((100, 1)), np.eye(2)[np.zeros(100, int)], np.arange(100) < wrong)
+    with pytest.raises(DubioError, match=f"{wrong} wrong and {100 - wrong} right rows are too few for 5 folds"):
+        fold_of(rows)
+    assert len(fold_of(rows, folds=2)) == 100 if wrong in (4, 96) else True

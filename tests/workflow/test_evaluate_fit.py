@@ -13,7 +13,7 @@ from dubio.metrics import Bootstrap, aurc
 from dubio.metrics.evaluation import DETECTION
 from dubio.workflow.evaluation import evaluate, promise, realise, score_all
 from dubio.workflow.saving import calibration_figures
-from workflow.workflow_cases import FAST, fitted, parts
+from workflow.workflow_cases import FAST, fitted, one_thread, parts, small_grids  # noqa: F401
 
 OWN = {"tie_share", "error_probability_ece", "error_probability_ece_equal_width", "error_probability_brier"}
 GAIN = {"error_roc_auc_gain", "error_roc_auc_gain_p", "error_roc_auc_gain_p_delong"}

@@ -13,7 +13,7 @@ from dubio.scores.log_space import log_error
 from dubio.scores.registry import METHODS
 from dubio.workflow.fitting import INCUMBENT, FitPlan, choose, fit_methods, halves
 from invariants.invariant_cases import linear_head
-from workflow.workflow_cases import FAST, fitted, parts
+from workflow.workflow_cases import FAST, fitted, one_thread, parts, small_grids  # noqa: F401
 
 
 def bytes_of(state):

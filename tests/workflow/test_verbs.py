@@ -10,6 +10,7 @@ import dubio
 from dubio.errors import DubioError
 from dubio.models.loading import load
 from models.tiny import CLASSES, WORDS, adapter_folder
+from workflow.workflow_cases import one_thread, small_grids  # noqa: F401
 
 METHODS = ["softmax_response", "md", "probe", "refitted_both", "adue_calibration"]
 

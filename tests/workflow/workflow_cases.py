@@ -8,7 +8,9 @@ import pytest
 from dubio.scores.registry import METHODS
 from dubio.workflow.fitting import FitPlan, fit_methods
 from invariants.invariant_cases import SMALL, linear_head, planted
+from invariants.single_thread import one_thread
 
+__all__ = ["FAST", "fitted", "one_thread", "parts", "small_grids"]
 FAST = ("softmax_response", "entropy", "temperature", "md", "knn", "huq_md", "adue", "probe_both", "refitted_both")
 
 
@@ -20,9 +22,9 @@ def parts():
     return planted(400, 11, 0.15), planted(700, 12), planted(400, 13), away
 
 
-@pytest.fixture(scope="package", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def small_grids():
-    """The registry with small grids, for this package's tests only."""
+    """The registry with small grids, for the modules that import this fixture only."""
     with pytest.MonkeyPatch.context() as patch:
         for name, method in METHODS.items():
             options = {**method.options, **SMALL.get(method.target, {})}

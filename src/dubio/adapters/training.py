@@ -45,11 +45,13 @@ class TrainingPlan:
     """Settings of one run. epochs: the limit; the best epoch by validation accuracy is what is saved.
 
     precision: `float32`, `bfloat16` (autocast; weights stay float32), or `auto`: bfloat16 where the hardware has it.
+    dropout: inside the adapter. base_dropout: whether the base's own stays on (off is a fifth faster on a CPU).
     """
 
     rank: int = 8
     alpha: int = 16
     dropout: float = 0.05
+    base_dropout: bool = True
     learning_rate: float = 5e-4
     weight_decay: float = 0.1
     epochs: int = 10
@@ -87,6 +89,10 @@ def train_adapter(
     _check(plan, labels, train, validation)
     set_seed(plan.seed)
     model, tokenizer, missing = load_base(base, list(labels), plan.device)
+    if not plan.base_dropout:
+        for module in model.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0
     tokenizer.padding_side = "right"  # as in extraction: absolute positions must count alike
     config = LoraConfig(
         task_type=TaskType.SEQ_CLS, r=plan.rank, lora_alpha=plan.alpha, lora_dropout=plan.dropout,

@@ -120,12 +120,14 @@ def load_artifact(adapter: Path, head: Any = None) -> tuple[Artifact, Manifest]:
     Raises ArtifactError naming the file that is missing, changed or of another schema.
     """
     folder = adapter / FOLDER
+    path = folder / "manifest.json"
     while True:
-        manifest = read_manifest(folder / "manifest.json")
+        seen = path.read_bytes() if path.is_file() else b""
+        manifest = read_manifest(path)
         try:
             return _restore(folder, manifest, head), manifest
         except ArtifactError:
-            if read_manifest(folder / "manifest.json") == manifest:
+            if path.is_file() and path.read_bytes() == seen:
                 raise
             # A new fit has replaced the files that the old manifest names: read the new one.
 
@@ -179,7 +181,10 @@ def _arrays(folder: Path, name: str, manifest: Manifest) -> dict[str, NDArray[An
     """Copies of a file's arrays; only of a file whose hash was checked."""
     if name not in manifest.files:
         raise ArtifactError(f"{folder} names no hash of the file {name!r}; fit again")
-    return {key: np.array(value) for key, value in map_arrays(folder / name).items()}
+    try:
+        return {key: np.array(value) for key, value in map_arrays(folder / name).items()}
+    except DubioError as error:  # replaced since it was hashed
+        raise ArtifactError(f"{error}") from error
 
 
 def _save_arrays(folder: Path, stem: str, arrays: Mapping[str, NDArray[Any]]) -> tuple[str, str]:

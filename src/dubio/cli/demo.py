@@ -16,8 +16,9 @@ from dubio.data.splits import check_disjoint
 from dubio.demo.data import LABELS, SIZES, read_demo_tables, write_demo_tables
 from dubio.demo.models import minilm_path
 
-# Chosen on validation rows: at the paper's 5e-4 and 3 epochs a LoRA of this small encoder is far from its plateau.
-PLAN = TrainingPlan(learning_rate=2e-3, epochs=5, max_length=64)
+# Chosen on validation rows (0.779): the paper's 5e-4 leaves a LoRA of this small encoder far from its plateau, and so
+# does dropout (0.770 after five epochs).
+PLAN = TrainingPlan(learning_rate=2e-3, epochs=4, max_length=64, dropout=0.0, base_dropout=False)
 BUDGET = (0.15, 0.1)  # risk, delta: accuracy is near 0.77, so 5 % could hardly be promised to anybody
 
 

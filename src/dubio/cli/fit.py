@@ -28,7 +28,7 @@ def run(session: Session, train: str | None, calibration: str, methods: str | No
     prepared = session.prepare(tables)
     fit = fit_methods(
         prepared["train"].load() if "train" in prepared else None,
-        prepared["calibration"].load(),
+        prepared["calibration"].load_grouped(),
         session.model.head,
         FitPlan(names, show=not session.quiet),
     )

@@ -6,7 +6,7 @@ Safetensors only; a GGUF file works as base. Whatever does not fit is named: mis
 import inspect
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from dubio.errors import DubioError, ProofError
 from dubio.files import sha256_json
 from dubio.models.adapter_files import AdapterFiles, find_adapter, head_rows
 from dubio.models.base import base_hash, check_device, load_base
+from dubio.models.merging import merge_for_inference
 from dubio.models.prompts import is_prompted, run_prompted, virtual_tokens
 from dubio.models.sites import Site, find_site
 
@@ -112,7 +113,7 @@ def load(
     if inner.config.num_labels < 2:
         raise DubioError(f"{path} has a single output (a regression); dubio needs a classifier of two classes or more")
     site = find_site(inner)  # before the cast: the head stays in float32
-    model = model.to(device=device, dtype=PRECISIONS[precision]).eval().requires_grad_(False)
+    model = model.eval().requires_grad_(False)
     hashes = {
         "base": base_hash(name),
         "config": sha256_json({k: str(v) for k, v in inner.config.to_dict().items() if k not in _IDLE}),
@@ -126,10 +127,15 @@ def load(
         )
     adapted = AdaptedModel(
         model, tokenizer, site, tuple(str(inner.config.id2label[i]) for i in range(inner.config.num_labels)),
-        device, precision, _length(max_length, record, tokenizer, model), name, kind, inner.config.model_type,
+        "cpu", "float32", _length(max_length, record, tokenizer, model), name, kind, inner.config.model_type,
         hashes, _INPUTS & set(inspect.signature(inner.forward).parameters),
     )  # fmt: skip
     prove(adapted, files)
+    merged = merge_for_inference(model)
+    if merged or (device, precision) != ("cpu", "float32"):
+        model.to(device=device, dtype=PRECISIONS[precision])
+        adapted = replace(adapted, device=device, precision=precision)
+        prove(adapted, None)  # once more, as it will run
     return adapted
 
 

@@ -147,17 +147,18 @@ def needed(table: Representations | None, name: str, method: Score) -> Represent
 def fold_of(table: Representations, folds: int = FOLDS, seed: int = 0) -> NDArray[np.int64]:
     """`[N]` fold numbers, stratified over right and wrong rows so that every fold can be judged.
 
+    Rows of one group share a fold; a group with any error counts as wrong.
     Raises DubioError where there are fewer errors, or fewer right rows, than folds.
     """
-    errors = table.errors
+    errors, unit = table.units
     if min(errors.sum(), (~errors).sum()) < folds:
         raise DubioError(
             f"{int(errors.sum())} wrong and {int((~errors).sum())} right rows are too few for {folds} folds; "
             "give more calibration rows"
         )
     generator = np.random.default_rng(seed)
-    out = np.empty(len(table), dtype=np.int64)
-    for group in (errors, ~errors):
-        rows = generator.permutation(np.flatnonzero(group))
-        out[rows] = np.arange(len(rows)) % folds
-    return out
+    out = np.empty(len(errors), dtype=np.int64)
+    for kind in (errors, ~errors):
+        dealt = generator.permutation(np.flatnonzero(kind))
+        out[dealt] = np.arange(len(dealt)) % folds
+    return out[unit]

@@ -1,6 +1,6 @@
 """Fitting every method on one adapter's representations, choosing one, and keeping what decisions need.
 
-Calibration rows are cut in two, by a fixed seed and stratified by error:
+Calibration rows are cut in two, by a fixed seed and stratified by error, near-repeated texts on one side:
 
     fitting half        methods learn from it, are compared on it (out of fold), and are recalibrated on those scores
     certification half  no method sees it; thresholds with a guarantee are computed from it, at any budget, later
@@ -83,13 +83,14 @@ def fit_methods(
 
 
 def halves(calibration: Representations, share: float, seed: int) -> NDArray[np.bool_]:
-    """`[N]` True for certification rows: a seeded share of the right and of the wrong rows."""
+    """`[N]` True for certification rows: a seeded share of the right and of the wrong rows, groups undivided."""
     generator = np.random.default_rng(seed)
-    out = np.zeros(len(calibration), dtype=np.bool_)
-    for group in (calibration.errors, ~calibration.errors):
-        rows = generator.permutation(np.flatnonzero(group))
-        out[rows[: round(share * len(rows))]] = True
-    return out
+    errors, unit = calibration.units
+    out = np.zeros(len(errors), dtype=np.bool_)
+    for kind in (errors, ~errors):
+        dealt = generator.permutation(np.flatnonzero(kind))
+        out[dealt[: round(share * len(dealt))]] = True
+    return out[unit]
 
 
 def choose(honest: Mapping[str, Float64], judged: Representations) -> Choice:

@@ -1,10 +1,12 @@
 """A file on disk -> a checked text table with its representations, labels and row hashes."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from dubio.arrays import Int64
 from dubio.artifacts.manifest import SplitFacts
 from dubio.containers import Representations
+from dubio.data.near import near_duplicate_groups
 from dubio.data.splits import SplitReport
 from dubio.data.tables import TextTable
 from dubio.models.cache import StoredRepresentations
@@ -22,6 +24,16 @@ class Prepared:
     def load(self) -> Representations:
         """All rows in memory."""
         return self.stored.load()
+
+    def load_grouped(self) -> Representations:
+        """All rows in memory, with repeated and nearly repeated texts as groups, for honest cross-validation."""
+        return replace(self.load(), groups=repeats(self.table))
+
+
+def repeats(table: TextTable) -> Int64:
+    """`[N]` group numbers of the rows: texts (and pairs) that repeat or nearly repeat one another share one."""
+    whole = table.texts if table.pairs is None else [f"{a} {b}" for a, b in zip(table.texts, table.pairs, strict=True)]
+    return near_duplicate_groups(whole)
 
 
 def prepare(

@@ -4,6 +4,7 @@ Arrays are enough for all but `extract` and `save`: wrap them by `Representation
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from dubio.scores.registry import METHODS
 from dubio.workflow.evaluation import Evaluation, evaluate
 from dubio.workflow.fitting import Fit, FitPlan, fit_methods
 from dubio.workflow.saving import save
+from dubio.workflow.tables import repeats
 
 __all__ = ["Evaluation", "evaluate", "extract", "fit", "save", "score"]
 
@@ -26,7 +28,7 @@ def extract(
     model: AdaptedModel, rows: TextTable | Sequence[str] | str | Path, *, cache: str | Path | None = None,
     show: bool = False,
 ) -> Representations:  # fmt: skip
-    """One forward pass: features `[N, d]`, logits `[N, C]`, and labels `[N]` where the rows have them.
+    """One forward pass: features `[N, d]`, logits `[N, C]`, and labels and groups `[N]` where the rows have labels.
 
     rows: a table, a file to read one from, or texts. cache: folder of shards from which a killed run resumes.
     Raises DubioError on rows that cannot be read or scored, or labels that the model does not have.
@@ -37,8 +39,10 @@ def extract(
     labels = None if table.raw_labels is None else table.label_ids(model.labels)
     how = Extraction(show=show)
     if cache is None:
-        return extract_rows(model, table.texts, table.pairs, labels=labels, how=how)
-    return extract_to(model, table.texts, table.pairs, Path(cache), labels=labels, how=how).load()
+        found = extract_rows(model, table.texts, table.pairs, labels=labels, how=how)
+    else:
+        found = extract_to(model, table.texts, table.pairs, Path(cache), labels=labels, how=how).load()
+    return found if labels is None else replace(found, groups=repeats(table))
 
 
 def fit(
