@@ -45,7 +45,8 @@ class Forks:
     def run(self, arguments, log, kill_after=None, pause=0.0, limit=None):
         """(exit code, seconds): negative where a signal ended it. `log` gets standard output and error.
 
-        pause: seconds to wait before each rename, so that a kill at random finds half a state. limit: bytes a file.
+        kill_after: seconds, or a function that says when. limit: bytes a file. pause: seconds to wait before each
+        rename, so that a kill at random finds half a state.
         """
         order = {"arguments": [str(a) for a in arguments], "log": str(log), "pause": pause, "limit": limit,
                  "cache": os.environ["DUBIO_CACHE"], HOLD: kill_after is not None}  # fmt: skip
@@ -54,7 +55,9 @@ class Forks:
         self.server.stdin.flush()
         pid = int(self.server.stdout.readline())
         if kill_after is not None:
-            time.sleep(max(0.0, start + kill_after - time.perf_counter()))
+            when = kill_after if callable(kill_after) else lambda: time.perf_counter() > start + kill_after
+            while not when():
+                time.sleep(0.001)
             os.kill(pid, signal.SIGKILL)
             self.server.stdin.write("\n")
             self.server.stdin.flush()

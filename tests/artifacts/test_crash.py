@@ -70,9 +70,10 @@ def test_a_crash_at_any_step_leaves_the_old_or_the_new(both, tmp_path, when, nam
         save_artifact(tmp_path, old, "card of the old")  # and a later fit tidies up
         _, manifest = load_artifact(tmp_path)
         assert {path.name for path in (tmp_path / "dubio").iterdir()} == {*manifest.files, "README.md", "manifest.json"}
-    assert (seen[0], seen[-1]) == ("a0", "a1")
     assert seen == sorted(seen)
-    assert step > len(METHODS) + 2
+    # Renames come before the manifest's own; unlinking, of the old fit's files, after it.
+    assert set(seen) == ({"a0", "a1"} if name == "replace" else {"a1"})
+    assert step > len(METHODS) + 1
 
 
 def test_readers_beside_a_writer(both, tmp_path):

@@ -28,5 +28,5 @@ def test_no_room_for_shards_or_methods(cached, forks, tmp_path, cache, limit):
     assert log.read_text().startswith(f"dubio: cannot write {(artifact / 'dubio') if cache == 'warm' else shards}")
     assert log.read_text().count("\n") == 1
     assert not (artifact / "dubio" / "manifest.json").exists()
-    assert not list(tmp_path.rglob("*.part"))
+    assert not list(tmp_path.rglob(".*"))
     assert not list((tmp_path / "cache").glob("*"))

@@ -1,6 +1,7 @@
 """`kill -9` at random moments: the next run completes from what is whole, to the same bits, and readers see no half."""
 
 import json
+import shutil
 import threading
 
 import numpy as np
@@ -64,18 +65,28 @@ def stamps(cache):
     return {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in cache.glob("*.safetensors")}
 
 
+def moments(kills, seconds):
+    """When to kill: once as soon as a shard is there, then at random, one time in each part of the run."""
+    return [None, *np.random.default_rng(kills).permuted((np.arange(1, kills) - 0.5) / (kills - 1)) * seconds]
+
+
 def killed_and_run_again(forks, arguments, folder, moment):
-    """Kills one run, lets the next complete; returns (shards the first had finished, whether the kill came in time)."""
+    """Kills one run and lets the next complete; returns how many shards the first had finished."""
     cache, log = folder / "cache", folder / "log"
-    code, _ = forks.run([*arguments, "--cache", cache], log, kill_after=moment, pause=PAUSE)
-    assert code in (0, -9), log.read_text()
+    code = 0
+    while code == 0:  # where the machine was busier when the time was taken, the run is over before the kill
+        shutil.rmtree(cache, ignore_errors=True)
+        when = (lambda: any(cache.glob("*.safetensors"))) if moment is None else moment
+        code, _ = forks.run([*arguments, "--cache", cache], log, kill_after=when, pause=PAUSE)
+        moment = None if moment is None else moment * 0.7
+    assert code == -9, log.read_text()
     finished = stamps(cache)
     again, _ = forks.run([*arguments, "--cache", cache], log)
     assert again == 0, log.read_text()
     after = stamps(cache)
     assert {name: after[name] for name in finished} == finished
     assert list(folder.rglob(".*")) == []
-    return len(finished), code == -9
+    return len(finished)
 
 
 @pytest.mark.parametrize(("kills", "methods"), KILLS)
@@ -87,7 +98,7 @@ def test_killed_fits(cached, forks, tables, tmp_path, kills, methods):
     )
     assert code == 0, (tmp_path / "log").read_text()
     expected, found = contents(tmp_path / "whole" / "dubio"), []
-    for kill, moment in enumerate(np.random.default_rng(kills).permuted((np.arange(kills) + 0.5) / kills) * seconds):
+    for kill, moment in enumerate(moments(kills, seconds)):
         folder = tmp_path / str(kill)
         folder.mkdir()
         allowed = [expected["manifest.json"]["methods"]]
@@ -106,8 +117,7 @@ def test_killed_fits(cached, forks, tables, tmp_path, kills, methods):
         with Reader(look):
             found.append(killed_and_run_again(forks, [*arguments, "--artifact", folder], folder, moment))
         assert contents(folder / "dubio") == expected
-    assert sum(killed for _, killed in found) >= kills - 1
-    assert sum(shards for shards, _ in found) > 0
+    assert sum(found) > 0
 
 
 @pytest.mark.parametrize(("kills", "methods"), KILLS)
@@ -121,7 +131,7 @@ def test_killed_scores(cached, forks, tables, tmp_path, kills, methods):
         code, seconds = forks.run(ask, tmp_path / "log", pause=PAUSE)
         assert code == 0, (tmp_path / "log").read_text()
         expected[kind] = (tmp_path / f"out{kind}").read_bytes()
-    for kill, moment in enumerate(np.random.default_rng(kills).permuted((np.arange(kills) + 0.5) / kills) * seconds):
+    for kill, moment in enumerate(moments(kills, seconds)):
         folder, kind = tmp_path / str(kill), (".csv", ".parquet")[kill % 2]
         folder.mkdir()
         output = folder / f"out{kind}"
@@ -136,5 +146,4 @@ def test_killed_scores(cached, forks, tables, tmp_path, kills, methods):
         with Reader(look):
             found.append(killed_and_run_again(forks, arguments(folder, kind), folder, moment))
         assert output.read_bytes() == expected[kind]
-    assert sum(killed for _, killed in found) >= kills - 1
-    assert sum(shards for shards, _ in found) > 0
+    assert sum(found) > 0

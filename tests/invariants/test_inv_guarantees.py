@@ -29,5 +29,5 @@ def test_the_budget_is_kept(name):
             answered = int(np.searchsorted(u[order], found, side="right"))
             broken, given = broken + (risk_until[answered - 1] > RISK), given + 1
     assert errors.mean() > RISK  # without a threshold the budget would be broken
-    assert given > 0.3 * DRAWS
+    assert given > 0.1 * DRAWS  # a refusal breaks nothing, and proves nothing
     assert broken / DRAWS <= DELTA + 2 * np.sqrt(DELTA * (1 - DELTA) / DRAWS)

@@ -1,0 +1,1 @@
+from invariants.single_thread import one_thread  # noqa: F401
