@@ -14,6 +14,7 @@ import time
 import traceback
 from pathlib import Path
 
+PATIENCE = 300  # seconds to wait for the moment of a kill
 HOLD = "hold"  # do not reap the child before the next line: its pid stays its own until then
 
 
@@ -34,7 +35,7 @@ class Forks:
 
     def __exit__(self, *_):
         self.server.stdin.close()
-        self.server.wait(10)
+        self.server.wait(60)
         self.noise.close()
 
     def said(self):
@@ -56,7 +57,7 @@ class Forks:
         pid = int(self.server.stdout.readline())
         if kill_after is not None:
             when = kill_after if callable(kill_after) else lambda: time.perf_counter() > start + kill_after
-            while not when():
+            while not when() and time.perf_counter() < start + PATIENCE:
                 time.sleep(0.001)
             os.kill(pid, signal.SIGKILL)
             self.server.stdin.write("\n")
@@ -82,6 +83,7 @@ def serve():
             sys.stdin.readline()
         _, status = os.waitpid(pid, 0)
         print(os.waitstatus_to_exitcode(status), flush=True)
+    os._exit(0)  # all that was imported takes seconds to take leave
 
 
 def child(order):

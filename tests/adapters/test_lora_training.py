@@ -201,6 +201,20 @@ def test_auto_precision_asks_the_hardware(tmp_path, monkeypatch):
     assert seen == [False, True]
 
 
+def test_the_bases_own_dropout_can_be_off(tmp_path, monkeypatch):
+    seen, real = {}, training.Trainer.training_step
+
+    def watch(self, model, *rest, **options):
+        seen[plan.base_dropout] = {m.p for m in model.modules() if isinstance(m, torch.nn.Dropout)}
+        return real(self, model, *rest, **options)
+
+    monkeypatch.setattr(training.Trainer, "training_step", watch)
+    for on in (True, False):
+        plan = replace(PLAN, epochs=1, base_dropout=on)
+        train(tmp_path / str(on), plan, rows=table(8, 3))
+    assert seen == {True: {0.05, 0.1}, False: {0.0, 0.05}}  # the adapter's own stays as it was asked for
+
+
 def test_pairs(tmp_path):
     plan, rows = replace(PLAN, epochs=1), table(12, 2, pairs=True)
     train(tmp_path / "pairs", plan, rows=rows, validation=rows)

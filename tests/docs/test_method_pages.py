@@ -32,10 +32,10 @@ def test_every_registered_method_has_a_page_with_all_its_options(name):
         assert f"| `{option}` |" in page
 
 
-def test_writing_restores_missing_pages_and_removes_stale_ones(tmp_path):
+def test_writing_restores_missing_pages_and_removes_stale_ones(tmp_path, monkeypatch):
     (tmp_path / "methods").mkdir()
     (tmp_path / "methods" / "gone.md").write_text("of a method that is gone")
-    BUILD["write"].__globals__["DOCS"] = tmp_path
+    monkeypatch.setitem(BUILD["write"].__globals__, "DOCS", tmp_path)
     BUILD["write"]()
     assert {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*.*")} == PAGES.keys()
     assert (tmp_path / "methods.md").read_text(encoding="utf-8") == PAGES["methods.md"]

@@ -4,7 +4,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
 
 from dubio.arrays import Float64
 from dubio.artifacts.store import Artifact
@@ -17,7 +16,7 @@ from dubio.errors import DubioError
 from dubio.files import check_folder, write_json
 from dubio.report.content import Cost, ReportContent
 from dubio.report.html import write_report
-from dubio.report.terminal import metrics_table
+from dubio.report.terminal import metrics_table, wide_console
 from dubio.workflow.evaluation import Evaluation, evaluate
 from dubio.workflow.tables import split_facts
 
@@ -42,7 +41,7 @@ def run(
     rows = prepared["test"].load()
     strange = prepared["ood"].load() if ood is not None else None
     found = evaluate(artifact, rows, ood=strange, agreement=agreement, budget=budget, draws=draws)
-    Console().print(metrics_table(found.metrics, "test"))
+    wide_console().print(metrics_table(found.metrics, "test"))
     print(artifact.choice.why, found.threshold.promise, sep="\n")
     if report is not None:
         write_json(report / "metrics.json", [asdict(metric) for metric in found.metrics])

@@ -1,8 +1,8 @@
 """`dubio methods`: the registry as a table."""
 
-from rich.console import Console
 from rich.table import Table
 
+from dubio.report.terminal import wide_console
 from dubio.scores.registry import METHODS
 
 
@@ -13,4 +13,4 @@ def run() -> None:
         table.add_column(column, overflow="fold", no_wrap=column == "name")
     for method in METHODS.values():
         table.add_row(method.name, method.title, method.needs, method.cost, method.paper)
-    Console().print(table)
+    wide_console().print(table)

@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 from scipy.spatial.distance import cdist
+from threadpoolctl import threadpool_limits
 
 from dubio.arrays import Float64
 from dubio.containers import Representations
@@ -144,7 +145,8 @@ def fit_robust(h: Float64, seed: int) -> tuple[Float64, Whitener, bool]:
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")  # its remarks on rank are answered by the checks below
         try:
-            found: Any = MinCovDet(random_state=seed).fit(h)
+            with threadpool_limits(1):  # hundreds of small factorisations: threads only get in each other's way
+                found: Any = MinCovDet(random_state=seed).fit(h)
             location, cov = np.asarray(found.location_), np.asarray(found.covariance_)
         except (ValueError, IndexError, ZeroDivisionError, np.linalg.LinAlgError):
             location, cov = np.full(p, np.nan), np.full((p, p), np.nan)

@@ -36,16 +36,16 @@ class RefittedHead(SelectedScore):
     learned = ("weight_", "bias_")
 
     def _candidates(self, rows: Representations, watch: Representations) -> NDArray[Any]:
-        return np.stack([_surprise(watch, *self._solve(rows, strength)) for strength in self.config.strengths])
+        return np.stack([_surprise(watch, *solution) for solution in self._path(rows, self.config.strengths)])
 
     def _choose(self, gains: Float64) -> int:
         return int(np.argmax(gains.mean(axis=1)))
 
     def _finish(self, rows: Representations, chosen: int) -> dict[str, Any]:
-        strength = self.config.strengths[chosen]
-        self.weight_, self.bias_ = self._solve(rows, strength)
+        strengths = self.config.strengths[: chosen + 1]
+        self.weight_, self.bias_ = self._path(rows, strengths)[-1]
         refitted = np.argmax(_logits(rows, self.weight_, self.bias_), axis=1)
-        return {"strength": strength, "accuracy_on_fitted_rows": float((refitted == rows.known_labels).mean())}
+        return {"strength": strengths[-1], "accuracy_on_fitted_rows": float((refitted == rows.known_labels).mean())}
 
     def _learned_score(self, rows: Representations) -> Float64:
         return _surprise(rows, self.weight_, self.bias_)
@@ -55,22 +55,28 @@ class RefittedHead(SelectedScore):
         self.check_fitted()
         return np.exp(log_softmax(_logits(rows, self.weight_, self.bias_)))
 
-    def _solve(self, rows: Representations, strength: float) -> tuple[Float64, Float64]:
+    def _path(self, rows: Representations, strengths: tuple[float, ...]) -> list[tuple[Float64, Float64]]:
+        """Weights `[C, d]` and biases `[C]` at each strength, each started from the last."""
         labels, z = rows.known_labels, rows.features.astype(np.float64)
         present = np.unique(labels)
         if len(present) < 2:
             raise DubioError("refitting a head needs rows of at least two classes; give more rows")
         mean, scale = standardiser(z)
-        model = LogisticRegression(C=strength, max_iter=self.config.steps, tol=1e-4).fit((z - mean) / scale, labels)
-        coefficients, intercepts = np.asarray(model.coef_), np.asarray(model.intercept_)
-        if len(present) == 2:  # scikit-learn keeps one row for two classes: spread it over both
-            coefficients = np.concatenate([-coefficients, coefficients]) / 2
-            intercepts = np.concatenate([-intercepts, intercepts]) / 2
-        weight = np.zeros((rows.classes, z.shape[1]))
-        bias = np.full(rows.classes, -30.0)  # a class without rows keeps a vanishing probability
-        weight[present] = coefficients / scale
-        bias[present] = intercepts - (coefficients / scale) @ mean
-        return weight, bias
+        z = (z - mean) / scale
+        model = LogisticRegression(max_iter=self.config.steps, tol=1e-4, warm_start=True)
+        path: list[tuple[Float64, Float64]] = []
+        for strength in strengths:
+            model.set_params(C=strength).fit(z, labels)
+            coefficients, intercepts = np.asarray(model.coef_), np.asarray(model.intercept_)
+            if len(present) == 2:  # scikit-learn keeps one row for two classes: spread it over both
+                coefficients = np.concatenate([-coefficients, coefficients]) / 2
+                intercepts = np.concatenate([-intercepts, intercepts]) / 2
+            weight = np.zeros((rows.classes, z.shape[1]))
+            bias = np.full(rows.classes, -30.0)  # a class without rows keeps a vanishing probability
+            weight[present] = coefficients / scale
+            bias[present] = intercepts - (coefficients / scale) @ mean
+            path.append((weight, bias))
+        return path
 
 
 def _logits(rows: Representations, weight: Float64, bias: Float64) -> Float64:

@@ -8,6 +8,7 @@ fold with all train rows added; called cross-fitted in AdUE). A candidate never 
 """
 
 from abc import abstractmethod
+from copy import copy
 from typing import Any, Literal, Self, cast
 
 import numpy as np
@@ -50,7 +51,7 @@ class SelectedScore(Score):
             honest[folds == fold] = seen[theirs, folds == fold]
         verdict = guard(honest, incumbent, errors, folds)
         self.fell_back_ = bool(self.config.guard and not verdict.kept)
-        self._honest, self._judged = incumbent if self.fell_back_ else honest, held_out
+        self._honest, self._judged = honest, held_out
         own = None if self.config.fit == "train" else held_out
         rows = concatenate([table for table in (fixed, own) if table is not None])
         self.facts_ = {
@@ -68,7 +69,23 @@ class SelectedScore(Score):
         judged = cast(Representations | None, getattr(self, "_judged", None))
         if judged is None or not _same(judged, calibration):
             raise DubioError("out-of-fold scores exist for the calibration rows of the last fit only; fit again")
-        return self._honest.copy()
+        return log_error(calibration.logits) if self.fell_back_ else self._honest.copy()
+
+    def twin(self, other: Score) -> Self | None:
+        """A copy under the config of `other` where the two differ in nothing but the guard; else None.
+
+        The guard only decides which scores come out in the end, so nothing is fitted again.
+        """
+        same = (
+            type(other) is type(self) and self.config.model_copy(update={"guard": other.config.guard}) == other.config
+        )
+        if not same or self.head is not other.head:
+            return None
+        made = copy(self)
+        made.config = other.config
+        made.fell_back_ = bool(other.config.guard and not self.facts_["guard"]["kept"])
+        made.facts_ = {**self.facts_, "fell_back": made.fell_back_}
+        return made
 
     def restore(self, state: State) -> Self:
         """As in Score; also recovers whether the guard had fallen back."""
