@@ -22,7 +22,7 @@ demo: .venv/runtime.done
 	$(BIN)/dubio demo --out runs/demo
 
 test: .venv/dev.done
-	$(BIN)/pytest --cov --cov-report=term --cov-fail-under=90
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --cov --cov-report=term --cov-fail-under=90
 
 test-slow: .venv/dev.done
 	$(BIN)/pytest -m slow
@@ -38,6 +38,7 @@ bench: .venv/runtime.done
 	$(BIN)/python benchmarks/adue_grid.py
 	$(BIN)/python benchmarks/overhead.py
 	$(BIN)/python benchmarks/extract.py
+	$(BIN)/python benchmarks/memory.py
 
 docs: .venv/runtime.done
 	$(BIN)/python docs/build.py

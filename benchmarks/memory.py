@@ -2,7 +2,7 @@
 
     python benchmarks/memory.py [--demo runs/demo] [--rows 200000]
 
-Runs `dubio score` of the demo's artefact on so many short rows (pieces of the demo's test tweets, all distinct) in this
+Runs `dubio score` of the demo's artefact on so many short rows (words of the demo's test tweets, all distinct) in this
 process, a fresh cache and a Parquet output, and reads the kernel's peak of resident memory (VmHWM), reset after the
 model and the artefact are loaded. Memory-mapped shards count while they are mapped, so the figure is an upper bound.
 """
@@ -32,22 +32,14 @@ def main():
     parser.add_argument("--demo", type=Path, default=Path("runs/demo"))
     parser.add_argument("--rows", type=int, default=200_000)
     options = parser.parse_args()
-    words = [text.split()[:6] for text in read_table(options.demo / "data" / "test.csv").texts]
+    tweets = " ".join(read_table(options.demo / "data" / "test.csv").texts)
+    words = sorted({word for word in tweets.lower().split() if word.isalpha() and len(word) < 8})
     with tempfile.TemporaryDirectory() as folder:
         table, out = Path(folder) / "rows.parquet", Path(folder) / "scored.parquet"
-        texts = [f"{' '.join(words[i % len(words)])} {i}" for i in range(options.rows)]
+        texts = [f"{words[i % len(words)]} {words[-i % 1009]} {i}" for i in range(options.rows)]
         parquet.write_table(pa.table({"text": texts}), table)
-        del texts, words
-        session = Session(
-            str(options.demo / "adapter"),
-            None,
-            "cpu",
-            "float32",
-            (None, None, None),
-            None,
-            Path(folder) / "cache",
-            True,
-        )
+        del texts, words, tweets
+        session = Session(str(options.demo / "adapter"), cache=Path(folder) / "cache", quiet=True)
         load_artifact(session.folder, session.model.head)
         Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
         before, start = resident("VmRSS"), time.perf_counter()

@@ -126,7 +126,7 @@ def kill(out, step):
     """Trains in a child that dies, as by kill -9, on its way into this optimiser step."""
     child = os.fork()
     if child == 0:
-        signal.alarm(120)
+        signal.alarm(600)
         real = training.Trainer.training_step
 
         def deadly(self, *args, **options):

@@ -211,7 +211,7 @@ def test_a_killed_run_resumes(model, tmp_path, forwards):
     expected = extract(model, TEXTS, how=how)
     child = os.fork()
     if child == 0:
-        signal.alarm(60)
+        signal.alarm(600)
         forwards.clear()
         advance = AdaptedModel.forward
         AdaptedModel.forward = lambda m, batch: (sum(forwards) > 2 and os.kill(os.getpid(), 9)) or advance(m, batch)

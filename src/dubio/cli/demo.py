@@ -13,6 +13,7 @@ from dubio.cli.train import labelled
 from dubio.data.splits import check_disjoint
 from dubio.demo.data import LABELS, SIZES, read_demo_tables, write_demo_tables
 from dubio.demo.models import minilm_path
+from dubio.files import check_folder
 from dubio.report.terminal import wide_console
 
 # Chosen on validation rows: the paper's 5e-4 leaves a LoRA of this small encoder far from its plateau, and so does
@@ -23,6 +24,7 @@ BUDGET = (0.15, 0.1)  # risk, delta: accuracy is near 0.77, so 5 % could hardly 
 
 def run(out: Path) -> None:
     """Leaves `adapter/`, `data/`, `report/index.html` and `metrics.json` under `out`."""
+    check_folder(out)
     start, console = time.perf_counter(), wide_console()
 
     def stage(title: str) -> None:
