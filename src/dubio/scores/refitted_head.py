@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from scipy.special import logsumexp
 from sklearn.linear_model import LogisticRegression
+from threadpoolctl import threadpool_limits
 
 from dubio.arrays import Float64
 from dubio.containers import Representations
@@ -66,7 +67,8 @@ class RefittedHead(SelectedScore):
         model = LogisticRegression(max_iter=self.config.steps, tol=1e-4, warm_start=True)
         path: list[tuple[Float64, Float64]] = []
         for strength in strengths:
-            model.set_params(C=strength).fit(z, labels)
+            with threadpool_limits(1):  # thousands of thin products: threads only wait for each other
+                model.set_params(C=strength).fit(z, labels)
             coefficients, intercepts = np.asarray(model.coef_), np.asarray(model.intercept_)
             if len(present) == 2:  # scikit-learn keeps one row for two classes: spread it over both
                 coefficients = np.concatenate([-coefficients, coefficients]) / 2
