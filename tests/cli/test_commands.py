@@ -137,6 +137,15 @@ def test_evaluate_prints_and_reports(cached, tmp_path):
     assert metrics[("md", "ood_roc_auc")]["value"] > 0.7
 
 
+def test_evaluating_one_right_row_leaves_out_what_is_undefined(cached, tmp_path):
+    table = write_table(tmp_path / "one.csv", ["again a match"], ["sport"])
+    done = dubio("evaluate", cached.adapter, "--test", table, "--report", tmp_path / "report")
+    assert (done.code, done.err) == (0, ""), done
+    found = {metric["metric"] for metric in json.loads((tmp_path / "report" / "metrics.json").read_text())}
+    assert "accuracy" in found
+    assert not {"error_roc_auc", "error_pr_auc"} & found
+
+
 def test_methods_lists_all(capsys):
     done = dubio("methods")
     assert done.code == 0

@@ -3,12 +3,12 @@
 import json
 
 import pytest
-from tiny_classifier import LABELS, dubio, one_thread, read_rows, snapshot
 
 from dubio.adapters.training import TrainingPlan
 from dubio.cli.evaluate import shares
 from dubio.data.tables import table_of
 from dubio.scores.registry import METHODS
+from tiny_classifier import LABELS, dubio, read_rows, snapshot
 
 
 @pytest.fixture
@@ -43,7 +43,9 @@ def test_demo_leaves_all_it_promises_and_goes_on_from_what_is_there(small, tmp_p
     assert {"error_roc_auc", "accuracy", "ood_roc_auc", "spearman_disagreement", "error_probability_ece"} <= names
     assert (out / "report" / "index.html").stat().st_size > 50_000
     before = snapshot(out / "adapter", out / "data", out / "cache")
-    made = {path: path.stat().st_mtime_ns for path in before if path.suffix == ".safetensors" and "dubio" not in path.parts}
+    made = {
+        path: path.stat().st_mtime_ns for path in before if path.suffix == ".safetensors" and "dubio" not in path.parts
+    }
     again = dubio("demo", "--out", out)
     assert again.code == 0, again
     assert "training: " not in again.out
@@ -73,9 +75,3 @@ def test_only_shares_count_as_agreement(values, known):
     assert (found is None) == (known is None)
     if found is not None:
         assert (found >= 0).sum() == known
-
-
-def test_a_test_table_without_errors_or_without_two_classes(cached, tmp_path):
-    """Nothing to rank: what is defined is reported, and the command does not fail with anything but a clear line."""
-    rows = [row for row in read_rows(cached.root / "scored.csv") if row["predicted_label"] == row["label"]]
-    del rows

@@ -8,6 +8,7 @@ import numpy as np
 from dubio.arrays import Float64
 from dubio.artifacts.store import Artifact
 from dubio.cli.common import Session
+from dubio.console import wide_console
 from dubio.containers import Representations
 from dubio.data.splits import check_disjoint
 from dubio.data.tables import TextTable
@@ -16,7 +17,7 @@ from dubio.errors import DubioError
 from dubio.files import check_folder, write_json
 from dubio.report.content import Cost, ReportContent
 from dubio.report.html import write_report
-from dubio.report.terminal import metrics_table, wide_console
+from dubio.report.terminal import metrics_table
 from dubio.workflow.evaluation import Evaluation, evaluate
 from dubio.workflow.tables import split_facts
 

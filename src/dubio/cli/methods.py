@@ -2,7 +2,7 @@
 
 from rich.table import Table
 
-from dubio.report.terminal import wide_console
+from dubio.console import wide_console
 from dubio.scores.registry import METHODS
 
 

@@ -62,11 +62,11 @@ def text_column(source: Source, name: str) -> Texts:
         raise DubioError(f"{source.name}: column {name!r} holds numbers, not text; name the text column")
     if not any(test(kind) for test in (*_TEXT_TYPES, pa.types.is_null)):
         raise DubioError(f"{source.name}: column {name!r} holds {kind}, not text; name the text column")
+    _refuse(source, name, compute.is_null(column), "is missing; fill it or remove the row")
     try:
         texts = Texts.of(column)
     except pa.ArrowException as error:
         raise DubioError(f"{source.name}: column {name!r} holds bytes that are not UTF-8; store text") from error
-    _refuse(source, name, compute.is_null(texts.array), "is missing; fill it or remove the row")
     blank = compute.equal(compute.utf8_length(compute.utf8_trim_whitespace(texts.array)), 0)
     _refuse(source, name, blank, "is empty; fill it or remove the row")
     if compute.all(compute.match_substring_regex(texts.array, _NUMBER)).as_py():

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -10,12 +9,6 @@ from dubio.metrics import Metric
 from dubio.report.verdict import p_value
 
 REFERENCE = "softmax_response"
-
-
-def wide_console() -> Console:
-    """The terminal at its own width; files and pipes get 120 columns."""
-    console = Console()
-    return console if console.is_terminal else Console(width=120)
 
 
 def metrics_table(metrics: Sequence[Metric], split: str) -> Table:
