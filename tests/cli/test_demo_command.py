@@ -8,7 +8,7 @@ from dubio.adapters.training import TrainingPlan
 from dubio.cli.evaluate import shares
 from dubio.data.tables import table_of
 from dubio.scores.registry import METHODS
-from tiny_classifier import LABELS, dubio, read_rows, snapshot
+from tiny_classifier import LABELS, dubio, snapshot
 
 
 @pytest.fixture
