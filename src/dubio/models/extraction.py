@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import peft
 import torch
+import transformers
 from numpy.typing import NDArray
 
 from dubio.arrays import Float32, Int64
@@ -79,7 +81,8 @@ def extract_to(
 
 def shard_key(model: AdaptedModel, texts: Sequence[str], pairs: Sequence[str] | None, how: Extraction) -> str:
     """Hex hash of all that determines a shard's numbers on one machine."""
-    versions = {"torch": torch.__version__, "layout": 2}
+    versions = {package.__name__: package.__version__ for package in (torch, transformers, peft)}
+    versions |= {"layout": "3", "device": torch.device(model.device).type}
     return sha256_json(
         {**model.hashes, **versions, "precision": model.precision, "max_length": model.max_length,
          "budget": how.budget(model), "texts": list(texts), "pairs": None if pairs is None else list(pairs)}
