@@ -5,6 +5,7 @@ import shutil
 import numpy as np
 import pytest
 
+from dubio.artifacts.manifest import read_manifest, write_manifest
 from dubio.artifacts.store import load_artifact
 from dubio.errors import ArtifactError
 
@@ -13,8 +14,10 @@ FLIPS = 1000
 
 @pytest.fixture
 def adapter(tiny, tmp_path):
-    """A folder with a copy of the artefact alone."""
+    """A folder with a copy of the artefact without its figures, which are slow to read a thousand times."""
     shutil.copytree(tiny.adapter / "dubio", tmp_path / "dubio")
+    path = tmp_path / "dubio" / "manifest.json"
+    write_manifest(path, read_manifest(path).model_copy(update={"calibration": []}))
     return tmp_path
 
 

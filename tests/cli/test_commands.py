@@ -157,3 +157,9 @@ def test_help(command):
     done = dubio(*command.split(), "--help")
     assert (done.code, done.err) == (0, "")
     assert done.out.startswith(f"Usage: dubio {command}".rstrip())
+
+
+def test_no_command_at_all_shows_the_help():
+    done = dubio()
+    assert done.code == 2
+    assert "Usage: dubio [OPTIONS] COMMAND" in done.out + done.err
