@@ -45,7 +45,10 @@ def module_of(method: Method) -> str:
 
 def index() -> str:
     """The table of all methods."""
-    rows = [(f"[`{m.name}`](methods/{module_of(m)}.md)", m.title, m.needs, m.cost, m.paper) for m in METHODS.values()]
+    rows = [
+        (f"[`{m.name}`](methods/{module_of(m)}.md)", m.title, ", ".join(m.needs), m.cost, m.paper)
+        for m in METHODS.values()
+    ]
     return "\n".join([
         f"# Methods: the {len(rows)} registered scores, what each needs, what it costs, which paper",
         "",
@@ -71,7 +74,7 @@ def page(module: str, methods: Sequence[Method]) -> str:
     """One page: the module's docstring, the registered names, then options and learned arrays of each class."""
     home = import_module(f"dubio.scores.{module}")
     classes: dict[str, type[Score]] = {m.target: getattr(home, m.target.partition(":")[2]) for m in methods}
-    names = [(f"`{m.name}`", m.title, options_of(m), m.needs, m.cost, m.paper) for m in methods]
+    names = [(f"`{m.name}`", m.title, options_of(m), ", ".join(m.needs), m.cost, m.paper) for m in methods]
     parts = [
         f"# Method page: {', '.join(cls.__name__ for cls in classes.values())}",
         generated(f"{module}.py"),

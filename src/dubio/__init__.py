@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from dubio.artifacts.store import load_artifact as load_artifact
     from dubio.containers import Representations as Representations
     from dubio.containers import Scores as Scores
+    from dubio.data.columns import Columns as Columns
     from dubio.data.tables import read_table as read_table
     from dubio.data.tables import table_of as table_of
     from dubio.decisions.recalibration import Recalibrator as Recalibrator
@@ -22,11 +23,14 @@ if TYPE_CHECKING:
     from dubio.workflow.verbs import evaluate as evaluate
     from dubio.workflow.verbs import extract as extract
     from dubio.workflow.verbs import fit as fit
+    from dubio.workflow.verbs import open_artifact as open_artifact
+    from dubio.workflow.verbs import promise as promise
     from dubio.workflow.verbs import save as save
     from dubio.workflow.verbs import score as score
 
 _HOMES = {
     "Artifact": "artifacts.store",
+    "Columns": "data.columns",
     "DubioError": "errors",
     "METHODS": "scores.registry",
     "Recalibrator": "decisions.recalibration",
@@ -38,6 +42,8 @@ _HOMES = {
     "get_method": "scores.registry",
     "load": "models.loading",
     "load_artifact": "artifacts.store",
+    "open_artifact": "workflow.verbs",
+    "promise": "workflow.verbs",
     "read_table": "data.tables",
     "risk_threshold": "decisions.threshold",
     "save": "workflow.verbs",

@@ -22,14 +22,14 @@ def as_numpy(values: Any) -> NDArray[Any]:
     return np.asarray(values)
 
 
-def check_finite(values: NDArray[Any], name: str) -> None:
-    """Raises DubioError naming the first row of `values` that holds NaN or infinity."""
+def check_finite(values: NDArray[Any], name: str, first: int = 0) -> None:
+    """Raises DubioError naming the first row of `values` that holds NaN or infinity; rows count from `first`."""
     if values.dtype.kind != "f" or np.isfinite(values.sum(dtype=np.float64)):
         return
     for start in range(0, len(values), 65536):  # chunked: `values` may be a memory map
         finite = np.isfinite(values[start : start + 65536])
         if not finite.all():
-            row = start + int(np.argwhere(~finite)[0][0])
+            row = first + start + int(np.argwhere(~finite)[0][0])
             raise DubioError(f"{name}: row {row} holds NaN or infinity; remove the row or mend what produced it")
 
 
@@ -40,8 +40,10 @@ def as_matrix(values: Any, name: str, dtype: type = np.float32) -> NDArray[Any]:
         raise DubioError(f"{name}: expected a matrix [rows, columns], got shape {array.shape}")
     if array.dtype.kind not in "fiu":
         raise DubioError(f"{name}: expected numbers, got {array.dtype}")
-    check_finite(array, name)
-    return array if array.dtype == dtype else array.astype(dtype)
+    with np.errstate(over="ignore"):
+        matrix = array if array.dtype == dtype else array.astype(dtype)
+    check_finite(matrix, name)  # after the cast, in which a number too large becomes infinity
+    return matrix
 
 
 def as_vector(values: Any, name: str, rows: int | None = None) -> Float64:

@@ -70,6 +70,19 @@ def test_score_keeps_the_rows_and_adds_the_verdict(cached, tmp_path, kind):
     assert out.endswith(f"answered {answered.sum()} of 300 rows; wrote {output}\n")
 
 
+def test_score_adds_the_named_methods_and_the_deciding_one(cached, tmp_path):
+    deciding = load_artifact(cached.adapter)[0].choice.method
+    score(cached, tmp_path / "all.csv")
+    score(cached, tmp_path / "some.csv", "--methods", "md, entropy")
+    whole, some = read_rows(tmp_path / "all.csv"), read_rows(tmp_path / "some.csv")
+    kept = {"id", "text", "label", "predicted_label", "probability", "error_probability", "decision"}
+    assert set(some[0]) == kept | {f"uncertainty_{name}" for name in ("md", "entropy", deciding)}
+    assert some == [{key: row[key] for key in some[0]} for row in whole]
+    refused = dubio("score", cached.adapter, cached.test, "--output", tmp_path / "no.csv", "--methods", "nonsense")
+    assert (refused.code, refused.err.count("\n"), (tmp_path / "no.csv").exists()) == (2, 1, False)
+    assert "method 'nonsense' was not fitted; there are: softmax_response" in refused.err
+
+
 def test_nothing_is_answered_when_nothing_can_be_promised(cached, tmp_path):
     out = score(cached, tmp_path / "out.csv", "--risk", "0.001")
     assert out.startswith("No threshold can be promised: 200 calibration rows do not show")

@@ -42,7 +42,8 @@ def test_what_is_reported_is_what_the_rule_does(seed, n, digits, risk, delta):
     if found.threshold is None:
         assert not answered.any()
         assert found.upper_bound is None
-        assert found.needed_rows is None or found.needed_rows > n
+        assert found.needed_rows is None or found.needed_rows > 1.1 * n
+        assert found.needed_rows is None or len(str(found.needed_rows).rstrip("0")) <= 2
         assert "No threshold can be promised" in found.promise
     else:
         np.testing.assert_array_equal(answered, u <= found.threshold)
@@ -91,7 +92,7 @@ def test_all_right_all_wrong_and_too_few():
     few = risk_threshold(np.arange(20.0), np.zeros(20), 0.05)
     assert few.threshold is None
     assert few.needed_rows >= smallest_rows(0.05, 0.1)
-    assert f"about {few.needed_rows} calibration rows" in few.promise
+    assert f"about {few.needed_rows} of them, {few.needed_rows / 20:.1f} times as many" in few.promise
 
 
 def test_needed_rows_are_about_enough():

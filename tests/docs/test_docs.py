@@ -14,7 +14,7 @@ from typer.main import get_command
 
 import dubio
 from dubio.cli.main import app
-from dubio.models.extraction import Extraction, shard_key
+from dubio.models.extraction import Block, Extraction, shard_key
 
 ROOT = Path(__file__).resolve().parents[2]
 DEMO = ROOT / "runs" / "demo"
@@ -43,7 +43,7 @@ def why_no_demo():
         dubio.load_artifact(DEMO / "adapter", model.head)
     except dubio.DubioError as error:
         return f"the demo was made by another version: run `make demo` again ({error})"
-    shard = DEMO / "cache" / f"{shard_key(model, texts, None, Extraction())}.safetensors"
+    shard = DEMO / "cache" / f"{shard_key(model, Block(0, texts, None), Extraction())}.safetensors"
     return None if shard.exists() else "the demo's shards were made by another version: run `make demo` again"
 
 

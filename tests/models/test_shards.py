@@ -17,7 +17,7 @@ from safetensors.numpy import load_file, save_file
 
 from dubio.errors import DubioError
 from dubio.models.cache import StoredRepresentations, map_arrays, save_shard
-from dubio.models.extraction import Extraction, extract, extract_to, shard_key
+from dubio.models.extraction import Block, Extraction, extract, extract_to, shard_key
 from dubio.models.loading import AdaptedModel, load
 from models.tiny import TEXTS, adapter_folder, base_folder, loaded, save_adapter
 
@@ -185,9 +185,20 @@ def test_only_missing_shards_are_computed(model, tmp_path, forwards):
     assert sum(forwards) == 1  # the first two shards serve any table that begins alike
 
 
+def test_a_damaged_shard_is_computed_again(model, tmp_path, forwards):
+    first = extract_to(model, TEXTS, None, tmp_path, how=HOW)
+    expected = first.load()
+    first.shards[0].write_bytes(first.shards[0].read_bytes()[:-8])
+    save_shard(first.shards[1], *(table[:2] for table in (expected.features, expected.logits)))
+    forwards.clear()
+    found = extract_to(model, TEXTS, None, tmp_path, how=HOW)
+    assert sum(forwards) == sum(first.rows[:2])
+    np.testing.assert_array_equal(found.load().features, expected.features)
+
+
 def test_a_key_names_all_that_numbers_depend_on(model, tmp_path):
     def key(m=model, texts=TEXTS, pairs=None, how=HOW):
-        return shard_key(m, texts, pairs, how)
+        return shard_key(m, Block(0, texts, pairs), how)
 
     alpha = shutil.copytree(adapter_folder("bert"), tmp_path / "alpha")
     facts = json.loads((alpha / "adapter_config.json").read_text())

@@ -102,6 +102,33 @@ def test_guard_equals_a_slow_loop_over_pairs(digits):
     assert found == guard(better, np.round(scores, digits), errors, folds, draws=4000)
 
 
+def test_rows_that_repeat_one_another_count_once():
+    """Each row five times over: the interval is that of the rows alone, and not a fifth of its square."""
+    g, errors, scores = data(200)
+    folds, better = np.arange(200) % 4, scores + 0.5 * errors + 0.5 * g.normal(size=200)
+    alone = guard(better, scores, errors, folds)
+    many = [np.repeat(values, 5) for values in (better, scores, errors, folds, np.arange(200))]
+    found = guard(*many[:4], units=many[4])
+    assert (found.gain, found.low, found.high) == pytest.approx((alone.gain, alone.low, alone.high))
+    loose = guard(*many[:4])
+    assert loose.high - loose.low < 0.6 * (found.high - found.low)
+
+
+def test_a_unit_of_right_and_wrong_rows_is_drawn_as_one():
+    g, errors, scores = data(300)
+    folds, units = np.zeros(300, dtype=np.int64), np.arange(300) // 3
+    better = scores + 0.5 * errors + 0.5 * g.normal(size=300)
+    found = guard(better, scores, errors, folds, units=units, draws=3000)
+    wrong = np.array([errors[units == u].any() for u in range(100)])
+    resampled = []
+    for _ in range(600):
+        drawn = np.concatenate([g.choice(np.flatnonzero(kind), kind.sum()) for kind in (wrong, ~wrong)])
+        rows = (3 * drawn[:, None] + np.arange(3)).ravel()
+        resampled.append(roc_auc_score(errors[rows], better[rows]) - roc_auc_score(errors[rows], scores[rows]))
+    np.testing.assert_allclose((found.low, found.high), np.quantile(resampled, [0.025, 0.975]), atol=0.012)
+    assert np.std(resampled) > 0.015
+
+
 def test_guard_skips_folds_of_one_kind_and_refuses_when_none_is_left():
     _g, errors, scores = data(100)
     folds = np.where(errors, 0, np.arange(100) % 2)  # fold 1 holds right rows only

@@ -111,7 +111,7 @@ def test_choice_keeps_the_incumbent_among_noise():
     found = choose({INCUMBENT: incumbent, **noise}, judged)
     assert found.method == INCUMBENT
     assert "None of 20 methods beat softmax response on 400 calibration rows" in found.why
-    assert "largest gain" in found.why
+    assert "the nearest is blurred" in found.why
 
 
 def test_choice_is_rarely_fooled_by_the_luckiest_of_ten():
@@ -142,6 +142,38 @@ def test_choice_needs_the_incumbent():
         choose({"md": incumbent}, judged)
     alone = choose({INCUMBENT: incumbent}, judged)
     assert (alone.method, alone.why.startswith("None of 0 methods")) == (INCUMBENT, True)
+    with pytest.raises(DubioError, match="softmax_response must be among"):
+        fit_methods(None, judged, None, FitPlan(("entropy",), show=False))
+
+
+def test_a_control_is_never_chosen_but_says_that_the_adapter_can_be_improved():
+    g, judged, incumbent = honest_scores()
+    spread = incumbent.std()
+    control, rival = incumbent + 1.5 * spread * judged.errors, incumbent + 0.7 * spread * judged.errors
+    found = choose({INCUMBENT: incumbent, "refitted_both": control, "probe": rival}, judged)
+    assert found.method == "probe"
+    assert "1 tried" in found.why
+    assert "A better head alone (refitted_both) would gain +" in found.why
+    found = choose({INCUMBENT: incumbent, "refitted_both": control, "md": g.normal(size=len(judged))}, judged)
+    assert found.method == INCUMBENT
+    assert "train the adapter longer" in found.why
+    weak = {"refitted_both": incumbent + 0.3 * spread * g.normal(size=len(judged))}
+    assert "train the adapter" not in choose({INCUMBENT: incumbent, **weak}, judged).why
+
+
+def test_a_method_that_the_rows_do_not_suit_is_left_out_with_the_reason():
+    """No train errors for the balanced AdUE, a class of one train row for the densities: the others are fitted."""
+    train, calibration, _, _ = parts()
+    labels = train.predictions.copy()  # all right
+    alone = np.flatnonzero(labels == 2)[1:]
+    kept = np.setdiff1d(np.arange(len(train)), alone)
+    train = replace(train, labels=labels).take(kept)
+    names = (INCUMBENT, "entropy", "adue_balanced", "rmd", "probe")
+    fit = fit_methods(train, calibration, linear_head(), FitPlan(names, show=False))
+    assert set(fit.methods) == set(fit.honest) == {INCUMBENT, "entropy", "probe"}
+    assert "right and wrong rows" in fit.left_out["adue_balanced"]
+    assert set(fit.left_out) == {"adue_balanced", "rmd"}
+    assert not any("\n" in why for why in fit.left_out.values())
 
 
 def test_what_cannot_be_fitted_is_left_out():
@@ -151,6 +183,9 @@ def test_what_cannot_be_fitted_is_left_out():
     assert {"probe", "refitted_calibration", "adue_calibration"} <= set(without_train.methods)
     without_head = fit_methods(train, calibration, None, FitPlan(FAST, show=False))
     assert set(without_head.methods) == set(FAST) - {"adue"}
+    assert without_head.left_out == {"adue": "it needs the model's classification head"}
+    neither = fit_methods(None, calibration, None, FitPlan((INCUMBENT, "adue"), show=False)).left_out
+    assert neither == {"adue": "it needs the training rows; it needs the model's classification head"}
     alone = fit_methods(None, calibration, None, FitPlan((INCUMBENT, "md"), show=False))
     assert (list(alone.methods), alone.choice.method) == ([INCUMBENT], INCUMBENT)
 
@@ -176,8 +211,8 @@ def some_errors(wrong, rows=60):
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [(0, "all 60 calibration predictions are right"), (60, "all 60 calibration predictions are wrong"),
-     (2, "1 errors and 29 right rows"), (6, "3 wrong and 27 right rows are too few for 5 folds"),
-     (57, "29 errors and 1 right rows")],
+     (2, "1 wrong and 29 right rows are too few"), (6, "3 wrong and 27 right rows are too few for 5 folds"),
+     (57, "29 wrong and 1 right rows are too few")],
 )  # fmt: skip
 @pytest.mark.parametrize("methods", [(INCUMBENT,), ("entropy", INCUMBENT, "probe")])
 def test_too_few_errors_are_one_line(wrong, message, methods):

@@ -2,12 +2,13 @@
 
 import csv
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 import dubio
-from dubio.errors import DubioError
+from dubio.errors import ArtifactError, DubioError
 from dubio.models.loading import load
 from models.tiny import CLASSES, WORDS, adapter_folder
 from workflow.workflow_cases import one_thread, small_grids  # noqa: F401
@@ -119,6 +120,29 @@ def test_save_and_load_give_the_same_scores(adapter, model, tables, rows, fit):
         assert one.uncertainty.tobytes() == two.uncertainty.tobytes()
         assert one.error_probability.tobytes() == two.error_probability.tobytes()
     assert dubio.evaluate(artifact, rows["test"], draws=5).threshold.rows == len(fit.errors)
+
+
+def test_an_artefact_opens_with_its_own_model_only(adapter, model, tables, rows, fit, tmp_path):
+    dubio.save(fit, model, tmp_path, {name: tables[name] for name in ("train", "calibration")})
+    opened = dubio.open_artifact(str(tmp_path), model)
+    assert dubio.promise(opened, 0.6) == dubio.promise(fit, 0.6, 0.1)
+    for change, words in (
+        ({"max_length": 7}, "tokens a row, not 7; drop --max-length"),
+        ({"precision": "bfloat16"}, "fitted in float32, not bfloat16; drop --precision"),
+    ):
+        with pytest.raises(ArtifactError, match=words):
+            dubio.open_artifact(tmp_path, replace(model, **change))
+
+
+def test_arrays_can_be_saved_without_a_model(model, rows, fit, tmp_path):
+    dubio.save(fit, None, tmp_path)
+    loaded, manifest = dubio.load_artifact(str(tmp_path))
+    assert manifest.labels == [str(label) for label in range(rows["test"].classes)]
+    for name in METHODS:
+        one, two = dubio.score(fit, rows["test"], name), dubio.score(loaded, rows["test"], name)
+        assert one.uncertainty.tobytes() == two.uncertainty.tobytes()
+    with pytest.raises(ArtifactError, match="saved from arrays, without a model"):
+        dubio.open_artifact(tmp_path, model)
 
 
 def test_save_refuses_splits_that_share_rows(adapter, model, tables, fit):

@@ -4,7 +4,7 @@ In: a base model, training and validation tables. Out: a plain PEFT adapter fold
 `dubio_training.json` with label names, settings, the hashes of what it was trained on and each epoch's validation
 accuracy. The best checkpoint by validation accuracy is kept; a killed run resumes from its last epoch.
 
-Source: METHODS 1b (arXiv 2505.15443): rank 8, alpha 16, dropout 0.05 on query, key and value; AdamW, lr 5e-4, weight
+Source: arXiv 2505.15443: rank 8, alpha 16, dropout 0.05 on query, key and value; AdamW, lr 5e-4, weight
 decay 0.1, batch 64, gradients clipped at 1, linear decay after 10 % warm-up.
 """
 

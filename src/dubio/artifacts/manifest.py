@@ -59,7 +59,10 @@ class CalibrationFigure(_Strict):
 
 
 class Manifest(_Strict):
-    """Everything about an artefact but its arrays. `model` identifies the adapted model; `files`: name -> SHA-256."""
+    """Everything about an artefact but its arrays.
+
+    model: identifies the adapted model; left_out: method -> why it could not be fitted; files: name -> SHA-256.
+    """
 
     schema_version: int
     versions: dict[str, str]
@@ -68,6 +71,7 @@ class Manifest(_Strict):
     splits: dict[str, SplitFacts]
     choice: Choice
     methods: list[FittedMethod]
+    left_out: dict[str, str]
     calibration: list[CalibrationFigure]
     costs: dict[str, dict[str, float]]
     files: dict[str, str]

@@ -7,7 +7,7 @@ rename of the manifest is the one moment at which the artefact changes. No pickl
 import hashlib
 import platform
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -54,11 +54,15 @@ class FittedScore:
 
 @dataclass(frozen=True)
 class Fitted:
-    """Fitted methods by name, the choice among them, and errors `[M]` of the certification rows."""
+    """Fitted methods by name, the choice among them, and errors `[M]` of the certification rows.
+
+    left_out: method -> why it could not be fitted.
+    """
 
     methods: Mapping[str, FittedScore]
     choice: Choice
     errors: NDArray[np.bool_]
+    left_out: Mapping[str, str] = field(default_factory=dict[str, str], kw_only=True)
 
     @property
     def chosen(self) -> FittedScore:
@@ -103,6 +107,7 @@ def save_artifact(adapter: Path, artifact: Artifact, card: str) -> Path:
         splits=dict(artifact.splits),
         choice=artifact.choice,
         methods=entries,
+        left_out=dict(artifact.left_out),
         calibration=list(artifact.calibration),
         costs={name: {"fit_seconds": round(f.fit_seconds, 3)} for name, f in artifact.methods.items()},
         files=files,
@@ -114,12 +119,13 @@ def save_artifact(adapter: Path, artifact: Artifact, card: str) -> Path:
     return folder / "manifest.json"
 
 
-def load_artifact(adapter: Path, head: Any = None) -> tuple[Artifact, Manifest]:
+def load_artifact(adapter: str | Path, head: Any = None) -> tuple[Artifact, Manifest]:
     """Reads `adapter/dubio/`, every file checked against its SHA-256; `head` is only needed for custom head modules.
 
+    Whether it belongs to a given model is for `open_artifact` to say.
     Raises ArtifactError naming the file that is missing, changed or of another schema.
     """
-    folder = adapter / FOLDER
+    folder = Path(adapter) / FOLDER
     path = folder / "manifest.json"
     while True:
         seen = path.read_bytes() if path.is_file() else b""
@@ -156,6 +162,7 @@ def _restore(folder: Path, manifest: Manifest, head: Any) -> Artifact:
             splits=manifest.splits,
             hashes={key[7:]: as_hashes(value) for key, value in shared.items() if key.startswith("hashes.")},
             fingerprint=shared["fingerprint"],
+            left_out=manifest.left_out,
             calibration=tuple(manifest.calibration),
         )
     except (KeyError, DubioError) as error:

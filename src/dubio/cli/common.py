@@ -1,20 +1,22 @@
 """What fit, evaluate and score share: one loaded, proven model, the tables it reads, and the artefact fitted on it."""
 
 import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 from dubio.artifacts.manifest import read_manifest
-from dubio.artifacts.store import FOLDER, Artifact, load_artifact
+from dubio.artifacts.store import FOLDER, Artifact
 from dubio.data.columns import Columns
 from dubio.data.tables import TextTable, read_table
 from dubio.errors import DubioError
 from dubio.files import check_folder
+from dubio.models.base import check_device, has_bfloat16
 from dubio.models.extraction import Extraction
 from dubio.models.loading import AdaptedModel, load
-from dubio.models.proofs import check_fingerprint
+from dubio.workflow.opening import open_artifact
 from dubio.workflow.tables import Prepared, prepare
 
 
@@ -40,6 +42,9 @@ class Session:
     def model(self) -> AdaptedModel:
         """The adapted model, loaded and proven on first use."""
         precision = self.precision or "float32"
+        check_device(self.device)
+        if precision == "bfloat16" and not has_bfloat16(self.device):
+            print(f"note: {self.device} has no bfloat16 products here; float32 will be faster", file=sys.stderr)
         return load(self.adapter, base=self.base, device=self.device, precision=precision, max_length=self.max_length)
 
     @property
@@ -76,17 +81,9 @@ class Session:
     def open(self) -> Artifact:
         """The artefact, checked against its hashes and against the model.
 
-        Raises ArtifactError where a file was changed, or the artefact belongs to another adapter or another length.
+        Raises ArtifactError where a file was changed, or the artefact belongs to another adapter, precision or length.
         """
-        artifact, _ = load_artifact(self.folder, self.model.head)
-        fitted = artifact.model.get("max_length")
-        if fitted != self.model.max_length:
-            raise DubioError(
-                f"the artefact was fitted at {fitted} tokens a row, not {self.model.max_length}; drop --max-length, or "
-                "run `dubio fit` again with it"
-            )
-        check_fingerprint(self.model, artifact.fingerprint)
-        return artifact
+        return open_artifact(self.folder, self.model)
 
     def read(self, source: str, labels: bool = True) -> TextTable:
         """A checked table; `labels`: whether they are needed."""

@@ -96,4 +96,5 @@ def content(
         threshold=found.threshold,
         realised=found.realised,
         costs=costs,
+        left_out=artifact.left_out,
     )

@@ -34,6 +34,9 @@ def run(session: Session, train: str | None, calibration: str, methods: str | No
     )
     artifact = artifact_of(fit, session.model, tables, session.name)
     path = save_artifact(session.folder, artifact, render_card(artifact))
+    for name, why in fit.left_out.items():
+        if train is not None or "train" not in get_method(name).needs:  # who gives no train rows knows
+            print(f"left out {name}: {why}")
     print(report, fit.choice.why, f"wrote {path}", sep="\n")
     return artifact
 

@@ -119,6 +119,9 @@ def score(
     output: Annotated[Path, typer.Option(help="Result: .csv, .jsonl or .parquet.")],
     risk: Annotated[float, typer.Option(help="Budget for the error rate among answered rows.")] = 0.05,
     delta: Annotated[float, typer.Option(help="Chance at which the promise may fail.")] = 0.1,
+    methods: Annotated[
+        str | None, typer.Option(help="Whose uncertainty to add, comma-separated, besides the deciding one's (all).")
+    ] = None,
     base: Base = None,
     device: Device = "cpu",
     precision: Precision = None,
@@ -134,7 +137,7 @@ def score(
     from dubio.cli.score import run
 
     session = Session(adapter, base, device, precision, (text, pair, None), max_length, cache, quiet, artifact)
-    run(session, table, output, (risk, delta))
+    run(session, table, output, (risk, delta), methods)
 
 
 @app.command()

@@ -12,5 +12,5 @@ def run() -> None:
     for column in ("name", "method", "needs", "cost", "paper"):
         table.add_column(column, overflow="fold", no_wrap=column == "name")
     for method in METHODS.values():
-        table.add_row(method.name, method.title, method.needs, method.cost, method.paper)
+        table.add_row(method.name, method.title, ", ".join(method.needs), method.cost, method.paper)
     wide_console().print(table)

@@ -7,10 +7,10 @@ from dubio.data.writing import check_fits, check_writable, write_frame
 from dubio.decisions.threshold import check_budget
 from dubio.errors import DubioError
 from dubio.workflow.evaluation import promise
-from dubio.workflow.scoring import Decision, score_rows
+from dubio.workflow.scoring import Decision, narrowed, score_rows
 
 
-def run(session: Session, source: str, output: Path, budget: tuple[float, float]) -> None:
+def run(session: Session, source: str, output: Path, budget: tuple[float, float], methods: str | None = None) -> None:
     """Input columns are kept; new ones are added, replacing any of the same name. The output appears whole."""
     check_budget(*budget)
     check_writable(output)
@@ -18,7 +18,7 @@ def run(session: Session, source: str, output: Path, budget: tuple[float, float]
     session = session.as_fitted()
     table = session.read(source, labels=False)
     check_fits(table.frame, output)
-    artifact = session.open()
+    artifact = narrowed(session.open(), methods)
     promised = promise(artifact, *budget)
     stored = session.prepare({"new": table}, unlabelled=("new",))["new"].stored
     scored = score_rows(artifact, stored, Decision.of(artifact, promised))

@@ -83,7 +83,7 @@ def _read_parquet(path: Path) -> ArrowTable:
 
 def _read_hub(where: str) -> ArrowTable:
     """`hub:NAME[/CONFIG]:SPLIT`; `a/b` is tried as the data set a/b first, then as data set a, config b."""
-    name, _, split = where.removeprefix(HUB).rpartition(":")
+    name, _, split = where.removeprefix(HUB).partition(":")
     parts = name.split("/")
     if not split or not all(parts) or len(parts) > 3:
         raise DubioError(f"{where}: expected {HUB}NAME[/CONFIG]:SPLIT, such as {HUB}nyu-mll/glue/sst2:validation")

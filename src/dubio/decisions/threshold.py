@@ -169,12 +169,18 @@ def _needed_rows(observed: Float64, risk: float, delta: float) -> int | None:
     """
     n = len(observed)
     best = np.minimum.accumulate(observed[::-1])[::-1]
-    rows = np.unique(np.geomspace(n + 1, max(1e9, 10.0 * n), 1000).astype(np.int64))
+    rows = np.unique(np.geomspace(1.1 * n + 1, max(1e9, 10.0 * n), 1000).astype(np.int64))
     size = np.maximum(_first_size(rows, risk, delta), 1)
     rate = best[np.clip(np.ceil(size / rows * n).astype(np.int64) - 1, 0, n - 1)]
     bound = beta.ppf(1 - delta, rate * size + 1, np.maximum(size * (1 - rate), 1e-9))
     enough = (bound <= risk) & (rate < risk)
-    return int(rows[np.argmax(enough)]) if enough.any() else None
+    return _two_digits(int(rows[np.argmax(enough)])) if enough.any() else None
+
+
+def _two_digits(count: int) -> int:
+    """Rounded up to two significant digits: more would feign a precision that the estimate lacks."""
+    unit = 10 ** max(0, len(str(count)) - 2)
+    return -(-count // unit) * unit
 
 
 def _refusal(rows: int, needed: int | None, risk: float, delta: float) -> str:
@@ -184,7 +190,7 @@ def _refusal(rows: int, needed: int | None, risk: float, delta: float) -> str:
     )
     if needed is None:
         return f"{what}; even the most certain rows are observed to be wrong more often, so raise the budget."
-    return f"{what}; about {needed} calibration rows would be needed."
+    return f"{what}; about {needed:,} of them, {needed / rows:.1f} times as many, would be needed."
 
 
 def _percent(share: float) -> str:

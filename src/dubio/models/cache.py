@@ -70,6 +70,17 @@ def save_shard(path: Path, features: Float32, logits: Float32) -> None:
         save_file({"features": features, "logits": logits}, temporary)
 
 
+def is_shard(path: Path, rows: int) -> bool:
+    """Whether a whole shard of so many rows is there; one that is damaged is to be written again."""
+    if not path.exists():
+        return False
+    try:
+        arrays = map_arrays(path)
+    except DubioError:
+        return False
+    return set(arrays) == {"features", "logits"} and {len(array) for array in arrays.values()} == {rows}
+
+
 @dataclass(frozen=True)
 class StoredRepresentations:
     """A table of representations kept as shards on disk: iterate for constant memory, or `load` it whole.

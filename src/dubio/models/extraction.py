@@ -7,7 +7,7 @@ written back in order. Features and logits leave in float32 whatever the precisi
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import peft
@@ -15,11 +15,11 @@ import torch
 import transformers
 from numpy.typing import NDArray
 
-from dubio.arrays import Float32, Int64
+from dubio.arrays import Float32, Int64, check_finite
 from dubio.containers import Representations, concatenate
 from dubio.errors import DubioError
 from dubio.files import sha256_json
-from dubio.models.cache import StoredRepresentations, save_shard
+from dubio.models.cache import StoredRepresentations, is_shard, save_shard
 from dubio.models.loading import AdaptedModel
 from dubio.progress import progress
 
@@ -52,8 +52,7 @@ def extract(
     blocks = _blocks(texts, pairs, how.shard_rows)
     parts: list[Representations] = []
     with progress("extracting", len(texts), show=how.show) as advance:
-        for _, block_texts, block_pairs in blocks:
-            parts.append(Representations.of(*forward_rows(model, block_texts, block_pairs, how, advance)))
+        parts.extend(Representations.of(*forward_rows(model, block, how, advance)) for block in blocks)
     table = concatenate(parts)
     return Representations.of(table.features, table.logits, labels)
 
@@ -62,53 +61,64 @@ def extract_to(
     model: AdaptedModel, texts: Sequence[str], pairs: Sequence[str] | None, cache: Path, *,
     labels: Int64 | None = None, how: Extraction | None = None,
 ) -> StoredRepresentations:  # fmt: skip
-    """As `extract`, into shards under `cache`; shards that are there already are not computed again."""
+    """As `extract`, into shards under `cache`; shards that are there already, and whole, are not computed again."""
     how = how or Extraction()
     paths: list[Path] = []
     counts: list[int] = []
     with progress("extracting", len(texts), show=how.show) as advance:
-        for _, block_texts, block_pairs in _blocks(texts, pairs, how.shard_rows):
-            path = cache / f"{shard_key(model, block_texts, block_pairs, how)}.safetensors"
-            if path.exists():
-                advance(len(block_texts))
+        for block in _blocks(texts, pairs, how.shard_rows):
+            path = cache / f"{shard_key(model, block, how)}.safetensors"
+            if is_shard(path, len(block.texts)):
+                advance(len(block.texts))
             else:
-                table = Representations.of(*forward_rows(model, block_texts, block_pairs, how, advance))
-                save_shard(path, table.features, table.logits)
+                save_shard(path, *forward_rows(model, block, how, advance))
             paths.append(path)
-            counts.append(len(block_texts))
+            counts.append(len(block.texts))
     return StoredRepresentations(tuple(paths), tuple(counts), labels)
 
 
-def shard_key(model: AdaptedModel, texts: Sequence[str], pairs: Sequence[str] | None, how: Extraction) -> str:
+class Block(NamedTuple):
+    """Rows that are extracted together; `start`: the number of the first in the whole table."""
+
+    start: int
+    texts: Sequence[str]
+    pairs: Sequence[str] | None
+
+
+def shard_key(model: AdaptedModel, block: Block, how: Extraction) -> str:
     """Hex hash of all that determines a shard's numbers on one machine."""
     versions = {package.__name__: package.__version__ for package in (torch, transformers, peft)}
     versions |= {"layout": "3", "device": torch.device(model.device).type}
     return sha256_json(
         {**model.hashes, **versions, "precision": model.precision, "max_length": model.max_length,
-         "budget": how.budget(model), "texts": list(texts), "pairs": None if pairs is None else list(pairs)}
+         "budget": how.budget(model), "texts": list(block.texts),
+         "pairs": None if block.pairs is None else list(block.pairs)}
     )  # fmt: skip
 
 
-def forward_rows(
-    model: AdaptedModel, texts: Sequence[str], pairs: Sequence[str] | None, how: Extraction, advance: Any = None
-) -> tuple[Float32, Float32]:
-    """Features `[n, d]` and logits `[n, C]` of a block of rows, in the rows' own order."""
-    tokens = tokenize(model, texts, pairs)
+def forward_rows(model: AdaptedModel, block: Block, how: Extraction, advance: Any = None) -> tuple[Float32, Float32]:
+    """Features `[n, d]` and logits `[n, C]` of a block of rows, in the rows' own order.
+
+    Raises DubioError naming a row without tokens, or with features or logits that are not finite.
+    """
+    tokens = tokenize(model, block.texts, block.pairs)
     lengths = np.array([len(ids) for ids in tokens["input_ids"]])
     if not lengths.all():
-        raise DubioError(f"row {int(np.argmin(lengths))} of the block has no tokens; remove empty texts")
+        raise DubioError(f"row {block.start + int(np.argmin(lengths))} has no tokens; remove empty texts")
     features: Float32 | None = None
     logits: Float32 | None = None
     for rows in batches(lengths, how.budget(model)):
         z, out = model.forward(pad({key: [values[i] for i in rows] for key, values in tokens.items()}, model))
         if features is None or logits is None:
-            features = np.empty((len(texts), z.shape[1]), dtype=np.float32)
-            logits = np.empty((len(texts), out.shape[1]), dtype=np.float32)
+            features = np.empty((len(lengths), z.shape[1]), dtype=np.float32)
+            logits = np.empty((len(lengths), out.shape[1]), dtype=np.float32)
         features[rows], logits[rows] = z.cpu().numpy(), out.cpu().numpy()
         if advance is not None:
             advance(len(rows))
     assert features is not None
     assert logits is not None
+    check_finite(features, "features", block.start)
+    check_finite(logits, "logits", block.start)
     return features, logits
 
 
@@ -148,14 +158,12 @@ def pad(tokens: dict[str, list[list[int]]], model: AdaptedModel, side: str = "ri
     return batch
 
 
-def _blocks(
-    texts: Sequence[str], pairs: Sequence[str] | None, size: int
-) -> list[tuple[int, Sequence[str], Sequence[str] | None]]:
+def _blocks(texts: Sequence[str], pairs: Sequence[str] | None, size: int) -> list[Block]:
     if len(texts) == 0:
         raise DubioError("there are no rows to extract; give a table with at least one row")
     if pairs is not None and len(pairs) != len(texts):
         raise DubioError(f"{len(texts)} texts but {len(pairs)} pair texts; every row needs both")
     return [
-        (start, texts[start : start + size], None if pairs is None else pairs[start : start + size])
+        Block(start, texts[start : start + size], None if pairs is None else pairs[start : start + size])
         for start in range(0, len(texts), size)
     ]

@@ -1,4 +1,4 @@
-"""The two proofs without which no number is shown (DESIGN 5), and the fingerprint that ties an artefact to its adapter.
+"""The two proofs without which no number is shown, and the fingerprint that ties an artefact to its adapter.
 
 1. `head(features) == logits` on padded batches, on both padding sides for decoders.
 2. The adapter is really applied: every stored key was loaded and none is missing, features (or the head) with it differ

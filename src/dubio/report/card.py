@@ -14,16 +14,12 @@ _LOAD = """\
 
 adds the label, its probability, every method's uncertainty, the error probability and `answer` or `abstain`. In Python:
 
-    from pathlib import Path
-    from dubio.artifacts.store import load_artifact
-    from dubio.models.extraction import extract
-    from dubio.models.loading import load
+    import dubio
 
-    model = load("ADAPTER")
-    artifact, _ = load_artifact(Path("ADAPTER"), model.head)
-    rows = extract(model, texts)
-    uncertainty = artifact.chosen.score.score(rows)
-    error_probability = artifact.chosen.recalibrator.predict(uncertainty)
+    model = dubio.load("ADAPTER")
+    fitted = dubio.open_artifact("ADAPTER", model)
+    scores = dubio.score(fitted, dubio.extract(model, texts))
+    scores.error_probability, dubio.promise(fitted, risk=0.05).answers(scores.uncertainty)
 
 Files are safetensors and JSON; the SHA-256 of each is checked at load, and an artefact of another adapter is refused.
 """
@@ -37,6 +33,8 @@ _LIMITS = """\
 - It is computed from the certification half of the calibration rows, which no method, choice or recalibration saw.
 - It bounds the error rate among answered rows as a whole, with confidence 1 - delta over the draw of those rows. It
   says nothing about a single row, nor about a class, a subgroup or a topic.
+- Rows count as independent. Where calibration rows repeat one another (retweets, templates), the promise is of less
+  than its confidence; keep one of each.
 - Labels are taken to be true: where annotators err, "wrong" means "unlike the label".
 - Recalibrate (`dubio fit`) after the adapter, the tokenizer or the population changes.
 """
@@ -61,11 +59,13 @@ def render_card(artifact: Artifact) -> str:
         "",
         "## Figures on calibration rows",
         "",
-        "Out of fold, on the fitting half; brackets: 95 % intervals. ECE: of the error probability, 15 bins of equal "
+        "Out of fold, on the fitting half; brackets: 95 % intervals. Points are over all pairs of rows, while the "
+        "choice compares rows of one fold only. ECE: of the error probability, 15 bins of equal "
         "mass; it is judged on the rows that the recalibration was fitted on, so expect more on new rows.",
         "",
         *_figures(artifact),
         "",
+        *_left_out(artifact),
         "## Splits",
         "",
         "| split | rows | duplicates | SHA-256 of its content |",
@@ -107,6 +107,12 @@ def _figures(artifact: Artifact) -> list[str]:
         if ("adapter", metric) in found
     ]
     return [*lines, "", f"The adapter itself: {'; '.join(adapter)}."] if adapter else lines
+
+
+def _left_out(artifact: Artifact) -> list[str]:
+    if not artifact.left_out:
+        return []
+    return ["Left out:", "", *(f"- `{name}`: {_cell(why)}" for name, why in artifact.left_out.items()), ""]
 
 
 def _rank(found: Mapping[tuple[str, str], CalibrationFigure], name: str) -> float:

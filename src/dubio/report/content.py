@@ -1,7 +1,7 @@
 """What a report is made of: plain arrays, metrics and facts; no drawing, no model."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from dubio.arrays import Bool, Float64
 from dubio.artifacts.manifest import SplitFacts
@@ -9,8 +9,6 @@ from dubio.containers import Scores
 from dubio.decisions.threshold import RiskThreshold
 from dubio.metrics import Metric
 from dubio.scores.registry import METHODS
-
-CONTROL = "refitted_"
 
 
 @dataclass(frozen=True)
@@ -31,6 +29,7 @@ class ReportContent:
     (may be empty). before `[N]`: 1 - the largest softmax probability, the error probability without recalibration.
     texts, predicted, labels: `[N]`. chosen, why: the method that decides and the sentence that says why.
     threshold: what was promised; realised: (coverage, error rate among answered rows or None) on test.
+    left_out: method -> why it could not be fitted.
     """
 
     title: str
@@ -49,6 +48,7 @@ class ReportContent:
     threshold: RiskThreshold
     realised: tuple[float, float | None]
     costs: Sequence[Cost]
+    left_out: Mapping[str, str] = field(default_factory=dict[str, str])
 
     def find(self, method: str, metric: str) -> Metric | None:
         """The row of one metric of one method, or None where it is undefined or was not measured."""
@@ -62,7 +62,12 @@ class ReportContent:
     @property
     def control(self) -> str | None:
         """The best refitted head on test: what a better classifier gains, without any notion of uncertainty."""
-        return next((name for name in self.ranked() if name.startswith(CONTROL)), None)
+        return next((name for name in self.ranked() if is_control(name)), None)
+
+
+def is_control(method: str) -> bool:
+    """Whether it is a better classifier, shown beside the methods and never chosen."""
+    return method in METHODS and METHODS[method].control
 
 
 def title_of(method: str) -> str:

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from dubio.arrays import Bool, Float64
 from dubio.metrics import error_probability_ece, reliability_bins, risk_coverage_curve, roc_curve
 from dubio.metrics.calibration import BINS
-from dubio.report.content import ReportContent, title_of
+from dubio.report.content import ReportContent, is_control, title_of
 
 REFERENCE = "softmax_response"
 WIDTH, POINTS = 6.7, 300
@@ -202,7 +202,7 @@ def _histogram(axes: Axes, groups: tuple[Float64, Float64], names: tuple[str, st
 def _forest_mark(method: str, chosen: str) -> tuple[str, str]:
     if method == chosen:
         return RED, "D"
-    return (GREY, "s") if method.startswith("refitted_") else (BLUE, "o")
+    return (GREY, "s") if is_control(method) else (BLUE, "o")
 
 
 def _thin(rows: int, start: int = 0) -> Sequence[int]:

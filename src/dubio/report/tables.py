@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dubio.metrics import Metric
-from dubio.report.content import ReportContent, title_of
+from dubio.report.content import ReportContent, is_control, title_of
 from dubio.report.verdict import p_value, size
 
 REFERENCE = "softmax_response"
@@ -181,6 +181,6 @@ def _mark(content: ReportContent, method: str) -> str:
     words = ["chosen"] if method == content.chosen else []
     if method == REFERENCE:
         words.append("reference")
-    if method.startswith("refitted_"):
+    if is_control(method):
         words.append("control")
     return " ".join(words)

@@ -59,7 +59,7 @@ class Recipe:
 def one_cycle(step: Tensor, total: Tensor, peak: Tensor) -> Tensor:
     """Learning rate `[G]` at `step` of `total`: cosine from peak/25 up over 10 %, then down to peak/25e4.
 
-    Matches torch.optim.lr_scheduler.OneCycleLR(pct_start=0.1) with its default divisors (METHODS 1b).
+    Matches torch.optim.lr_scheduler.OneCycleLR(pct_start=0.1) with its default divisors.
     """
     top = 0.1 * total - 1
     top = torch.where(top == 0, 1e-9, top)  # ten steps: the first is the top already

@@ -1,4 +1,4 @@
-"""Softmax quantities from float logits in log space: no `1 - p`, so no ties and no lost digits (DESIGN 6)."""
+"""Softmax quantities from float logits in log space: no `1 - p`, so no ties and no lost digits."""
 
 from typing import Any
 

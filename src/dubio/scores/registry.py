@@ -14,15 +14,23 @@ from dubio.scores.base import Score
 
 @dataclass(frozen=True)
 class Method:
-    """One registered method: `name` is its key everywhere, `target` its class as `module:Class`."""
+    """One registered method: `name` is its key everywhere, `target` its class as `module:Class`.
+
+    needs: what fitting and scoring take, of logits, features, head, train and calibration.
+    """
 
     name: str
     title: str
     target: str
-    needs: str
+    needs: tuple[str, ...]
     cost: str
     paper: str
     options: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+    @property
+    def control(self) -> bool:
+        """Whether it is compared but never chosen: a better classifier, not a notion of uncertainty."""
+        return self.target.startswith("refitted_head:")
 
     def build(self, head: Any = None, **overrides: Any) -> Score:
         """An unfitted instance; `head` is the model's classification head (a torch module) or None."""
@@ -39,7 +47,8 @@ def register(name: str, title: str, target: str, info: tuple[str, str, str], **o
     """Adds one method; `info` is (needs, cost, paper). Raises DubioError on a name already taken."""
     if name in METHODS:
         raise DubioError(f"method {name!r} is registered twice")
-    METHODS[name] = Method(name, title, target, *info, options=options)
+    needs, cost, paper = info
+    METHODS[name] = Method(name, title, target, tuple(needs.split(", ")), cost, paper, options)
 
 
 def get_method(name: str) -> Method:

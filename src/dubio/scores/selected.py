@@ -49,7 +49,7 @@ class SelectedScore(Score):
         for fold in range(gains.shape[1]):  # nested: each fold under what the other folds choose
             theirs = self._choose(np.delete(gains, fold, axis=1))
             honest[folds == fold] = seen[theirs, folds == fold]
-        verdict = guard(honest, incumbent, errors, folds)
+        verdict = guard(honest, incumbent, errors, folds, units=held_out.units[1])
         self.fell_back_ = bool(self.config.guard and not verdict.kept)
         self._honest, self._judged = honest, held_out
         own = None if self.config.fit == "train" else held_out

@@ -1,4 +1,4 @@
-"""SmoothMax uncertainty of a head's logits and AdUE's losses, in torch, in the stable form (METHODS 1a, DESIGN 6).
+"""SmoothMax uncertainty of a head's logits and AdUE's losses, in torch, in the stable form (log-sum-exp).
 
 With p_1 the largest probability and delta = 1 - p_1 taken from the other logits,
 

@@ -50,8 +50,11 @@ def score_all(fitted: Fitted, rows: Representations) -> tuple[dict[str, Scores],
     return out, milliseconds
 
 
-def promise(fitted: Fitted, risk: float, delta: float) -> RiskThreshold:
-    """The chosen method's threshold for a budget, from the certification rows that nothing else has seen."""
+def promise(fitted: Fitted, risk: float, delta: float = 0.1) -> RiskThreshold:
+    """The chosen method's threshold for a budget, from the certification rows that nothing else has seen.
+
+    Raises DubioError on a budget outside (0, 1).
+    """
     return risk_threshold(fitted.chosen.certified, fitted.errors, risk=risk, delta=delta)
 
 

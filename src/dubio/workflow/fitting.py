@@ -11,6 +11,7 @@ In: representations of train and calibration rows, the head. Out: fitted methods
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import ceil
 from typing import Any
 
 import numpy as np
@@ -22,13 +23,15 @@ from dubio.artifacts.store import Fitted, FittedScore
 from dubio.containers import Representations
 from dubio.decisions.recalibration import Recalibrator
 from dubio.errors import DubioError
+from dubio.metrics import Bootstrap
 from dubio.progress import progress
 from dubio.scores.base import Score, fold_of
-from dubio.scores.registry import METHODS, get_method
+from dubio.scores.registry import METHODS, Method, get_method
 from dubio.scores.selected import SelectedScore
-from dubio.scores.selection import guard
+from dubio.scores.selection import GuardVerdict, Judged, guards
 
 INCUMBENT = "softmax_response"
+TAIL = 25  # draws beyond each end of an interval that decides
 
 
 @dataclass(frozen=True)
@@ -54,12 +57,15 @@ def fit_methods(
 ) -> Fit:
     """Fits, recalibrates and chooses. `head` (a torch module, features -> logits) is needed by AdUE only.
 
-    Raises DubioError where calibration has too few errors, or lacks labels. Without `train`, methods that need it are
-    left out; if nothing but softmax response remains, that is the choice.
+    A method whose needs are not met, or that these rows do not suit, is left out, with the reason; if nothing but
+    softmax response remains, that is the choice. Raises DubioError where calibration has too few errors, or lacks
+    labels, or softmax response is not among the methods.
     """
     plan = plan or FitPlan()
     if not 0 < plan.share < 1:
         raise DubioError(f"the certification share must lie between 0 and 1, not {plan.share}")
+    if INCUMBENT not in plan.methods:
+        raise DubioError(f"{INCUMBENT} must be among the methods: it is what the others have to beat")
     errors = calibration.errors
     if not errors.any() or errors.all():
         raise DubioError(
@@ -68,17 +74,24 @@ def fit_methods(
         )
     certified = halves(calibration, plan.share, plan.seed)
     judged, kept = calibration.take(~certified), calibration.take(certified)
-    names = _usable(plan.methods, train, head)
+    fold_of(judged)  # refused here, and not method by method
+    left_out = _lacking([get_method(name) for name in plan.methods], train, head)
+    names = [name for name in plan.methods if name not in left_out]
     fitted: dict[str, FittedScore] = {}
     honest: dict[str, Float64] = {}
     with progress("fitting", len(names), "methods", plan.show) as advance:
         for name in names:
-            score, seconds = _fit_one(get_method(name).build(head=head), train, judged, fitted)
-            honest[name] = score.out_of_fold(train, judged)
-            recalibrator = Recalibrator().fit(honest[name], judged.errors, seed=plan.seed)
-            fitted[name] = FittedScore(name, score, recalibrator, score.score(kept), seconds)
+            try:
+                score, seconds = _fit_one(get_method(name).build(head=head), train, judged, fitted)
+                own = score.out_of_fold(train, judged)
+                recalibrator = Recalibrator().fit(own, judged.errors, seed=plan.seed)
+                fitted[name], honest[name] = FittedScore(name, score, recalibrator, score.score(kept), seconds), own
+            except DubioError as error:  # these rows do not suit this method; the others need not suffer
+                if name == INCUMBENT:
+                    raise
+                left_out[name] = str(error)
             advance(1)
-    return Fit(fitted, choose(honest, judged), kept.errors, honest, judged)
+    return Fit(fitted, choose(honest, judged), kept.errors, honest, judged, left_out=left_out)
 
 
 def _fit_one(
@@ -107,36 +120,57 @@ def halves(calibration: Representations, share: float, seed: int) -> NDArray[np.
 def choose(honest: Mapping[str, Float64], judged: Representations) -> Choice:
     """The method with the best guaranteed gain over softmax response on out-of-fold scores, else softmax response.
 
-    The guard's level is divided by the number of methods (Bonferroni): with twenty tries one would win by luck.
+    The guard's level is divided by the number of methods (Bonferroni): with twenty tries one would win by luck. The
+    controls cannot be chosen: where one wins, the classifier is what can be improved, and the reason says so.
     """
     if INCUMBENT not in honest:
         raise DubioError(f"{INCUMBENT} must be among the methods: it is what the others have to beat")
-    errors, folds, tried = judged.errors, fold_of(judged), len(honest) - 1
-    verdicts = {
-        name: guard(scores, honest[INCUMBENT], errors, folds, level=1 - 0.05 / max(1, tried))
-        for name, scores in honest.items()
-        if name != INCUMBENT
-    }
-    best = max(verdicts, key=lambda name: verdicts[name].low, default=None)
-    if best is None or not verdicts[best].kept:
-        luckiest = max(verdicts, key=lambda name: verdicts[name].gain, default=None)
-        tail = f"; the largest gain was {100 * verdicts[luckiest].gain:+.1f} points ({luckiest})" if luckiest else ""
-        return Choice(
-            method=INCUMBENT,
-            why=f"None of {tried} methods beat softmax response on {len(judged)} calibration rows beyond chance{tail}.",
+    controls = [name for name in honest if name in METHODS and METHODS[name].control]
+    rivals = [name for name in honest if name != INCUMBENT and name not in controls]
+    rows = Judged.of(judged.errors, fold_of(judged), judged.units[1])
+
+    def verdicts(names: Sequence[str], bootstrap: Bootstrap) -> dict[str, GuardVerdict]:
+        return guards({name: honest[name] for name in names}, honest[INCUMBENT], rows, bootstrap)
+
+    # Many draws, which the far tail takes, only for those that pass at the common level.
+    seen, level = verdicts([*rivals, *controls], Bootstrap()), 1 - 0.05 / max(1, len(rivals))
+    passed = [name for name in rivals if seen[name].kept]
+    strict = verdicts(passed, Bootstrap(ceil(2 * TAIL / (1 - level)), level=level)) if passed else {}
+    best = max(strict, key=lambda name: strict[name].low, default=None)
+    if best is not None and strict[best].kept:
+        v = strict[best]
+        why = (
+            f"Error ROC-AUC {100 * v.gain:+.1f} points over softmax response on {len(judged)} calibration rows "
+            f"(out of fold, {100 * v.level:.1f} % interval {100 * v.low:+.1f} to {100 * v.high:+.1f}, "
+            f"{len(rivals)} tried)."
         )
-    v = verdicts[best]
-    return Choice(
-        method=best,
-        why=f"Error ROC-AUC {100 * v.gain:+.1f} points over softmax response on {len(judged)} calibration rows "
-        f"(out of fold, {100 * v.level:.1f} % interval {100 * v.low:+.1f} to {100 * v.high:+.1f}, {tried} tried).",
+    else:
+        best, why = INCUMBENT, f"None of {len(rivals)} methods beat softmax response on {len(judged)} calibration rows"
+        nearest = max(rivals, key=lambda name: seen[name].gain, default=None)
+        why += (
+            f" beyond chance; the nearest is {nearest} with {100 * seen[nearest].gain:+.1f} points" if nearest else ""
+        )
+        why += "."
+    return Choice(method=best, why=why + _advice({name: seen[name] for name in controls}))
+
+
+def _advice(controls: Mapping[str, GuardVerdict]) -> str:
+    """What a control that beats softmax response means."""
+    best = max(controls, key=lambda name: controls[name].gain, default=None)
+    if best is None or not controls[best].kept:
+        return ""
+    return (
+        f" A better head alone ({best}) would gain {100 * controls[best].gain:+.1f} points: train the adapter longer, "
+        "or on more data, before anything else."
     )
 
 
-def _usable(names: Sequence[str], train: Representations | None, head: Any) -> list[str]:
-    """Known names, without those whose needs are not met."""
-    methods = [get_method(name) for name in names]
-    return [
-        m.name for m in methods
-        if (train is not None or "train" not in m.needs) and (head is not None or "head" not in m.needs)
-    ]  # fmt: skip
+def _lacking(methods: Sequence[Method], train: Representations | None, head: Any) -> dict[str, str]:
+    """Name -> why it cannot be fitted, of the methods whose needs are not met."""
+    given = {"train": train is not None, "head": head is not None}
+    words = {"train": "it needs the training rows", "head": "it needs the model's classification head"}
+    return {
+        method.name: "; ".join(words[need] for need in lacking)
+        for method in methods
+        if (lacking := [need for need in words if need in method.needs and not given[need]])
+    }

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
+
 from dubio.artifacts.manifest import CalibrationFigure
 from dubio.artifacts.store import Artifact, save_artifact
 from dubio.containers import Scores
@@ -16,32 +18,42 @@ from dubio.workflow.fitting import Fit
 from dubio.workflow.tables import split_facts
 
 
-def artifact_of(fit: Fit, model: AdaptedModel, tables: Mapping[str, TextTable], name: str) -> Artifact:
+def artifact_of(fit: Fit, model: AdaptedModel | None, tables: Mapping[str, TextTable], name: str) -> Artifact:
     """Ties a fit to its model and splits. tables: split name -> the rows that it was fitted on. name: for the card.
 
-    Raises DubioError where two of the tables share rows.
+    model: None for a fit of arrays, which then bears no fingerprint. Raises DubioError where two tables share rows.
     """
+    if model is None:
+        classes = fit.judged.classes
+        about, labels, prints = {"adapter": name}, tuple(map(str, range(classes))), np.zeros((0, classes), np.float32)
+    else:
+        about = {"adapter": name, "base": model.base, "kind": model.kind, "family": model.family,
+                 "precision": model.precision, "max_length": model.max_length,
+                 **{f"{what}_sha256": digest for what, digest in model.hashes.items()}}  # fmt: skip
+        labels, prints = tuple(model.labels), fingerprint(model)
     return Artifact(
         methods=fit.methods,
         choice=fit.choice,
         errors=fit.errors,
-        model={"adapter": name, "base": model.base, "kind": model.kind, "family": model.family,
-               "precision": model.precision, "max_length": model.max_length,
-               **{f"{what}_sha256": digest for what, digest in model.hashes.items()}},
-        labels=tuple(model.labels),
+        left_out=fit.left_out,
+        model=about,
+        labels=labels,
         splits=split_facts(dict(tables), check_disjoint(tables)),
         hashes={split: table.rows_hash for split, table in tables.items()},
-        fingerprint=fingerprint(model),
+        fingerprint=prints,
         calibration=calibration_figures(fit),
-    )  # fmt: skip
+    )
 
 
-def save(fit: Fit, model: AdaptedModel, folder: str | Path, tables: Mapping[str, TextTable]) -> Path:
+def save(
+    fit: Fit, model: AdaptedModel | None, folder: str | Path, tables: Mapping[str, TextTable] | None = None
+) -> Path:
     """Writes `folder/dubio/` (see `artifact_of`) and returns the manifest's path.
 
+    tables: the splits that it was fitted on, by name, so that a later test set is refused where it overlaps.
     Raises DubioError where the folder cannot be written, or two of the tables share rows.
     """
-    artifact = artifact_of(fit, model, tables, Path(folder).resolve().name)
+    artifact = artifact_of(fit, model, tables or {}, Path(folder).resolve().name)
     return save_artifact(Path(folder), artifact, render_card(artifact))
 
 

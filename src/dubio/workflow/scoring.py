@@ -1,6 +1,6 @@
 """Scoring new rows with a fitted artefact: shard by shard, so memory does not grow with the table's features."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -8,6 +8,7 @@ import pyarrow as pa
 from dubio.artifacts.store import Artifact
 from dubio.data.arrow import ArrowTable
 from dubio.decisions.threshold import RiskThreshold
+from dubio.errors import DubioError
 from dubio.models.cache import StoredRepresentations
 from dubio.scores.log_space import log_softmax
 from dubio.workflow.evaluation import score_all
@@ -24,6 +25,21 @@ class Decision:
     def of(cls, artifact: Artifact, promised: RiskThreshold) -> "Decision":
         """From a promise on the chosen method."""
         return cls(artifact.choice.method, promised.threshold)
+
+
+def narrowed(artifact: Artifact, methods: str | None) -> Artifact:
+    """The artefact with the named methods (comma-separated) and the deciding one only; all of them for None.
+
+    Raises DubioError on a method that was not fitted.
+    """
+    if methods is None:
+        return artifact
+    asked = [name.strip() for name in methods.split(",")]
+    for name in asked:
+        if name not in artifact.methods:
+            raise DubioError(f"method {name!r} was not fitted; there are: {', '.join(artifact.methods)}")
+    kept = {name: m for name, m in artifact.methods.items() if name in asked or name == artifact.choice.method}
+    return replace(artifact, methods=kept)
 
 
 def score_rows(artifact: Artifact, stored: StoredRepresentations, decision: Decision) -> ArrowTable:

@@ -16,12 +16,13 @@ from dubio.models.extraction import Extraction, extract_to
 from dubio.models.extraction import extract as extract_rows
 from dubio.models.loading import AdaptedModel
 from dubio.scores.registry import METHODS
-from dubio.workflow.evaluation import Evaluation, evaluate
+from dubio.workflow.evaluation import Evaluation, evaluate, promise
 from dubio.workflow.fitting import Fit, FitPlan, fit_methods
+from dubio.workflow.opening import open_artifact
 from dubio.workflow.saving import save
 from dubio.workflow.tables import repeats
 
-__all__ = ["Evaluation", "evaluate", "extract", "fit", "save", "score"]
+__all__ = ["Evaluation", "evaluate", "extract", "fit", "open_artifact", "promise", "save", "score"]
 
 
 def extract(
@@ -47,14 +48,16 @@ def extract(
 
 def fit(
     train: Representations | None, calibration: Representations, head: Any = None, *,
-    methods: Sequence[str] | None = None, seed: int = 0, show: bool = False,
+    methods: Sequence[str] | None = None, share: float = 0.5, seed: int = 0, show: bool = False,
 ) -> Fit:  # fmt: skip
     """Fits every method that its inputs allow (or the named ones), recalibrates each, and chooses one.
 
     head: the classification head, a torch module (features -> logits) such as `model.head`; AdUE needs it.
-    Raises DubioError on too few errors in calibration, missing labels, or an unknown method.
+    share: of the calibration rows, kept aside for thresholds with a guarantee. What could not be fitted, and why, is
+    in `left_out` of the result. Raises DubioError on too few errors in calibration, missing labels, an unknown method,
+    or methods without softmax_response, which the others have to beat.
     """
-    return fit_methods(train, calibration, head, FitPlan(tuple(methods or METHODS), seed=seed, show=show))
+    return fit_methods(train, calibration, head, FitPlan(tuple(methods or METHODS), share, seed, show))
 
 
 def score(fitted: Fitted, rows: Representations, method: str | None = None) -> Scores:
