@@ -1,4 +1,4 @@
-"""The rules of the house (DESIGN 3, 10), read from the source: direction of imports, sizes, docstrings, no code run."""
+"""The rules of the house read from the source: direction of imports, sizes, docstrings, no code run."""
 
 import ast
 import re

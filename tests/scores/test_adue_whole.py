@@ -103,7 +103,7 @@ def test_where_each_initialisation_starts():
 
 
 def test_the_anchor_has_no_gradient_at_the_start():
-    """METHODS 8.1: at the copied head the L2-SP term and its gradient are 0, however heavy it is."""
+    """At the copied head the L2-SP term and its gradient are 0, however heavy it is."""
     table, head = planted(64)
     rows = as_rows(table)
     stack = StackedHead(head, 2)
@@ -138,7 +138,7 @@ def test_a_heavy_anchor_holds_the_head_where_it_was():
 
 
 def test_a_head_of_transformers_is_copied_whole():
-    """METHODS 8.3 on RoBERTa's own head: features that extraction stored give the model's logits through the copy."""
+    """On RoBERTa's own head: features that extraction stored give the model's logits through the copy."""
     model = load(adapter_folder("roberta"))
     texts = ["the film was late", "yes", "no idea what the wonderful little gate was", "42"] * 20
     rows = extract(model, texts, how=Extraction(show=False))

@@ -59,7 +59,7 @@ def test_adue_options_all_learn(tables, options):
 
 
 def test_adue_untrained_is_softmax_response(tables):
-    """METHODS 8.1: at the initial weights U and softmax response differ by at most log(C) / lambda."""
+    """At the initial weights U and softmax response differ by at most log(C) / lambda."""
     train, calibration, test, head = tables
     still = {"learning_rates": (1e-30,), "epochs": (1,), "alphas": (0.0,), "betas": (0.01,)}
     u = AdUE.with_options(still, head=head).fit(train, calibration).score(test)
@@ -67,7 +67,7 @@ def test_adue_untrained_is_softmax_response(tables):
 
 
 def test_adue_copies_a_dense_head_exactly(tables):
-    """METHODS 8.3: the copy in eval mode gives the original head's logits; the original is left as it was."""
+    """The copy in eval mode gives the original head's logits; the original is left as it was."""
     head = roberta_head()
     before = {k: v.clone() for k, v in head.state_dict().items()}
     train, calibration = with_head(tables[0], head), with_head(tables[1], head)

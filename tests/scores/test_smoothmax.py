@@ -1,4 +1,4 @@
-"""METHODS 8, checks 1 and 2, and the stable form against the textbook one in double precision."""
+"""The identities of the uncertainty head, and the stable form against the textbook one in double precision."""
 
 import numpy as np
 import pytest
