@@ -1,0 +1,144 @@
+"""The stack engine: S adapters over one base in one pass, rows and samples in chunks under a budget of tokens.
+
+In: a base classifier without adapters, the site of its head, an `AdapterStack`. Out: features `[S, n, d]` and logits
+`[S, n, C]`. Blocks below the first adapted one see n rows; from there on S * n rows, sample-major. Layers are swapped
+in a context and hooks removed after it, so that the model is as it was, also after an exception.
+"""
+
+from collections.abc import Generator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from dubio.errors import ProofError
+from dubio.models.sites import Site
+from dubio.posteriors.stack import AdapterStack, Layout, stacked_layers, swapped
+
+
+class _Catch(nn.Module):
+    """Stands where the head begins: keeps what comes in and spares what would follow."""
+
+    seen: Tensor | None = None
+
+    def forward(self, x: Tensor, *_: Any, **__: Any) -> Tensor:
+        self.seen = x
+        return x
+
+
+@dataclass(frozen=True)
+class StackEngine:
+    """A stack on its base, a classifier without adapters. inputs: what the base takes of a tokenizer's output."""
+
+    model: nn.Module
+    site: Site
+    stack: AdapterStack
+    inputs: frozenset[str] = frozenset({"input_ids", "attention_mask", "token_type_ids"})
+
+    @contextmanager
+    def entered(self, layout: Layout, own_rows: bool = False) -> Generator[_Catch]:
+        """The base with the stack in it. own_rows: the batch holds S * n rows already, n of each sample's own."""
+        catch = _Catch()
+        name = next(name for name, module in self.model.named_modules() if module is self.site.module)
+        within = {n: m for n, m in stacked_layers(self.model, self.stack, layout).items() if not n.startswith(name)}
+        with ExitStack() as leaving:
+            leaving.enter_context(swapped(self.model, {**within, name: catch}))
+            if not own_rows:
+                for block in _adapted_blocks(self.model, within):
+                    hook = block.register_forward_pre_hook(_expander(layout), with_kwargs=True)
+                    leaving.callback(hook.remove)
+            yield catch
+
+    def features(self, batch: Mapping[str, Tensor], layout: Layout, own_rows: bool = False) -> Tensor:
+        """Features `[S, n, d]` float32 of a padded batch of n rows (of S * n, each sample's own, if `own_rows`)."""
+        if not own_rows and getattr(self.model.config, "classifier_pooling", None) == "mean":
+            # ModernBERT's mean is taken under the mask that came in, so that one must be of all rows: no shared trunk.
+            batch, own_rows = {key: layout.expand(value) for key, value in batch.items()}, True
+        inputs: dict[str, Any] = {key: value for key, value in batch.items() if key in self.inputs}
+        mask = batch["attention_mask"]
+        if self.site.pooling == "last":
+            inputs |= {"position_ids": (mask.cumsum(dim=1) - 1).clamp(min=0), "use_cache": False}
+        layout.rows, layout.expanded = len(mask) // (layout.samples if own_rows else 1), own_rows
+        with self.entered(layout, own_rows) as catch:
+            self.model(**inputs)
+            if catch.seen is None:
+                raise ProofError("the model goes past its head, so dubio cannot see what enters it")
+            seen = catch.seen
+        if not layout.expanded:  # nothing below the head is adapted
+            seen = layout.expand(seen)
+        pooled = self.site.pool(seen, mask if own_rows else layout.expand(mask))
+        return pooled.reshape(layout.samples, layout.rows, -1)
+
+    def forward(self, batch: Mapping[str, Tensor], budget: int = 2048) -> tuple[Tensor, Tensor]:
+        """Features `[S, n, d]` and logits `[S, n, C]`, float32, without gradients.
+
+        budget: tokens that run at once, padding included; rows are cut first, so that what lies below the first
+        adapted block runs once for each row, and samples only where a single row of all of them is too long.
+        """
+        rows, length = batch["attention_mask"].shape
+        samples = max(1, min(len(self.stack), budget // length)) if runs_together(self.model) else 1
+        step = max(1, budget // (samples * length))
+        with torch.inference_mode():
+            found: list[list[tuple[Tensor, Tensor]]] = []
+            for first in range(0, len(self.stack), samples):
+                part = StackEngine(self.model, self.site, self.stack.take(slice(first, first + samples)), self.inputs)
+                layout = Layout(len(part.stack))
+                pieces = [{key: value[i : i + step] for key, value in batch.items()} for i in range(0, rows, step)]
+                features = [part.features(piece, layout) for piece in pieces]
+                found.append([(z, part.logits(z)) for z in features])
+            whole = [[torch.cat([pair[k] for pair in chunk], dim=1) for chunk in found] for k in (0, 1)]
+            return torch.cat(whole[0]), torch.cat(whole[1])
+
+    def logits(self, features: Tensor) -> Tensor:
+        """`[S, n, C]` from features `[S, n, d]`: each sample by its own head, in float32 on the head's device."""
+        own = [{name: value[s] for name, value in self.stack.head.items()} for s in range(len(features))]
+        return torch.stack([functional_call(self.site.head, h, (z,)) for h, z in zip(own, features, strict=True)])
+
+
+def runs_together(model: nn.Module) -> bool:
+    """Whether several samples can share a pass. DeBERTa sends its table of relative positions through the adapted
+    layers of all rows at once, so there samples run one after another.
+    """
+    return not str(getattr(model.config, "model_type", "")).startswith("deberta")
+
+
+def _adapted_blocks(model: nn.Module, names: Mapping[str, nn.Module]) -> list[nn.Module]:
+    """The blocks from the first that holds an adapted layer to the last; none where only later layers are adapted."""
+    lists = {name: module for name, module in model.named_modules() if isinstance(module, nn.ModuleList)}
+    for name, blocks in lists.items():
+        inside = [int(layer[len(name) + 1 :].split(".")[0]) for layer in names if layer.startswith(f"{name}.")]
+        if inside:
+            return list(blocks)[min(inside) :]
+    return []
+
+
+def _expander(layout: Layout) -> Any:
+    """A hook that lays out a block's inputs for S samples: hidden states once, masks and positions at every block."""
+
+    def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        first = not layout.expanded
+        hidden = args[0] if args else kwargs["hidden_states"]
+        done = layout.expand(hidden) if first else hidden
+        layout.expanded = True
+
+        def laid_out(value: Any) -> Any:
+            if value is hidden:
+                return done
+            if isinstance(value, tuple | list):
+                return type(value)(laid_out(item) for item in value)  # pyright: ignore[reportUnknownVariableType]
+            # One row's tensors broadcast over all samples as they are; of the others, those that are rows.
+            if isinstance(value, Tensor) and layout.rows > 1 and len(value) == layout.rows and _by_row(value):
+                return layout.expand(value)
+            return value
+
+        return tuple(laid_out(a) for a in args), {key: laid_out(value) for key, value in kwargs.items()}
+
+    return hook
+
+
+def _by_row(value: Tensor) -> bool:
+    """Masks and positions of rows; a table of relative positions is a float matrix."""
+    return value.dim() > 2 or (value.dim() == 2 and not value.is_floating_point())
