@@ -46,6 +46,19 @@ def as_matrix(values: Any, name: str, dtype: type = np.float32) -> NDArray[Any]:
     return matrix
 
 
+def as_samples(values: Any, name: str, shape: tuple[int, ...]) -> Float32:
+    """Log-probabilities `[S, N, C]` float32 of S adapters for a table of shape (N, C); raises DubioError otherwise."""
+    array = as_numpy(values)
+    if array.ndim != 3 or len(array) == 0 or array.shape[1:] != shape:
+        raise DubioError(f"samples of {name}: expected [samples, {shape[0]}, {shape[1]}], got shape {array.shape}")
+    table = array.astype(np.float32, copy=False)
+    whole = np.exp(table).sum(axis=2)
+    if table.size and not (np.abs(whole - 1) < 1e-3).all():
+        row = int(np.argwhere(~(np.abs(whole - 1) < 1e-3))[0][1])
+        raise DubioError(f"samples of {name}: row {row} holds no log-probabilities; pass log_softmax of the logits")
+    return table
+
+
 def as_vector(values: Any, name: str, rows: int | None = None) -> Float64:
     """A finite float64 vector `[N]`, of `rows` entries if given; raises DubioError otherwise."""
     array = as_numpy(values)

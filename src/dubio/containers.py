@@ -1,11 +1,12 @@
 """What flows between the rooms: `Representations` into a score, `Scores` out of it. Frozen, checked, plain arrays."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 import numpy as np
 
-from dubio.arrays import Bool, Float32, Float64, Int64, as_labels, as_matrix, as_vector
+from dubio.arrays import Bool, Float32, Float64, Int64, as_labels, as_matrix, as_samples, as_vector
 from dubio.errors import DubioError
 
 
@@ -18,18 +19,28 @@ class Representations:
     labels: `[N]` int64 class indices, or None where nobody knows them.
     groups: `[N]` int64, rows that repeat or nearly repeat one another share a number; None: every row is its own.
     Cross-validation keeps a group in one fold, since a method that saw a row's twin has seen the row.
+    samples: posterior's name -> `[S, N, C]` float32 log-probabilities of S adapters drawn from it.
     """
 
     features: Float32
     logits: Float32
     labels: Int64 | None = None
     groups: Int64 | None = None
+    samples: Mapping[str, Float32] = field(default_factory=dict[str, Float32])
 
     @classmethod
-    def of(cls, features: Any, logits: Any, labels: Any = None, groups: Any = None) -> Self:
+    def of(
+        cls,
+        features: Any,
+        logits: Any,
+        labels: Any = None,
+        groups: Any = None,
+        samples: Mapping[str, Any] | None = None,
+    ) -> Self:
         """Checks arrays or tensors and wraps them.
 
-        Raises DubioError on NaN or infinity (naming the row), shapes that do not match, labels outside the classes.
+        Raises DubioError on NaN or infinity (naming the row), shapes that do not match, labels outside the classes,
+        samples that are no log-probabilities.
         """
         z, out = as_matrix(features, "features"), as_matrix(logits, "logits")
         if len(z) != len(out):
@@ -37,7 +48,8 @@ class Representations:
         if out.shape[1] < 2:
             raise DubioError("logits: expected at least two classes (one column each)")
         y = None if labels is None else as_labels(labels, "labels", len(z), out.shape[1])
-        return cls(z, out, y, None if groups is None else as_labels(groups, "groups", len(z)))
+        tables = {name: as_samples(table, name, out.shape) for name, table in (samples or {}).items()}
+        return cls(z, out, y, None if groups is None else as_labels(groups, "groups", len(z)), tables)
 
     def __len__(self) -> int:
         return len(self.logits)
@@ -76,7 +88,8 @@ class Representations:
         """The chosen rows (a slice, indices, or a mask), copied out of any memory map."""
         labels, groups = (None if values is None else values[rows] for values in (self.labels, self.groups))
         features, logits = (np.require(table[rows], requirements="W") for table in (self.features, self.logits))
-        return Representations(np.asarray(features), np.asarray(logits), labels, groups)
+        samples = {name: np.asarray(table[:, rows]) for name, table in self.samples.items()}
+        return Representations(np.asarray(features), np.asarray(logits), labels, groups, samples)
 
 
 @dataclass(frozen=True)
@@ -107,14 +120,16 @@ class Scores:
 
 
 def concatenate(parts: list[Representations]) -> Representations:
-    """Rows of several tables one after another, without groups; labels survive only if every part has them."""
+    """Rows of several tables one after another, without groups; labels and samples survive if every part has them."""
     if not parts:
         raise DubioError("nothing to concatenate: no table of representations was given")
     if len({(p.features.shape[1], p.classes) for p in parts}) > 1:
         raise DubioError("tables of representations differ in width or classes; they come from different models")
     labels = [p.labels for p in parts if p.labels is not None]
+    shared = [name for name in parts[0].samples if all(name in p.samples for p in parts)]
     return Representations(
         np.concatenate([p.features for p in parts]),
         np.concatenate([p.logits for p in parts]),
         np.concatenate(labels) if len(labels) == len(parts) else None,
+        samples={name: np.concatenate([p.samples[name] for p in parts], axis=1) for name in shared},
     )

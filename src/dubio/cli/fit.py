@@ -9,7 +9,7 @@ from dubio.data.tables import TextTable
 from dubio.errors import DubioError
 from dubio.files import check_folder
 from dubio.report.card import render_card
-from dubio.scores.registry import METHODS, get_method
+from dubio.scores.registry import get_method
 from dubio.workflow.fitting import INCUMBENT, FitPlan, fit_methods
 from dubio.workflow.saving import artifact_of
 
@@ -41,14 +41,14 @@ def run(session: Session, train: str | None, calibration: str, methods: str | No
     return artifact
 
 
-def method_names(asked: str | None, train: bool) -> tuple[str, ...]:
-    """The methods to fit, all where none are asked for; `train`: whether its rows are at hand.
+def method_names(asked: str | None, train: bool) -> tuple[str, ...] | None:
+    """The methods to fit, None (all) where none are asked for; `train`: whether its rows are at hand.
 
     Raises DubioError on an unknown name, one that needs train rows where there are none, or a list without the
     incumbent, which the others have to beat.
     """
     if asked is None:
-        return tuple(METHODS)
+        return None
     names = tuple(dict.fromkeys(name.strip() for name in asked.split(",")))
     for name in names:
         if "train" in get_method(name).needs and not train:

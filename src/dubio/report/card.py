@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dubio.artifacts.manifest import CalibrationFigure
 from dubio.artifacts.store import Artifact
 from dubio.report.content import title_of
-from dubio.scores.registry import METHODS
+from dubio.scores.registry import get_method, is_method
 
 _LOAD = """\
 ## How to use it
@@ -81,7 +81,7 @@ def render_card(artifact: Artifact) -> str:
 
 def _choice(artifact: Artifact) -> str:
     name = artifact.choice.method
-    source = f" ({METHODS[name].paper})" if name in METHODS else ""
+    source = f" ({get_method(name).paper})" if is_method(name) else ""
     return f"**{title_of(name)}**, `{name}`{source}. {artifact.choice.why}"
 
 

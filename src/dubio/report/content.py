@@ -8,7 +8,7 @@ from dubio.artifacts.manifest import SplitFacts
 from dubio.containers import Scores
 from dubio.decisions.threshold import RiskThreshold
 from dubio.metrics import Metric
-from dubio.scores.registry import METHODS
+from dubio.scores.registry import get_method, is_method
 
 
 @dataclass(frozen=True)
@@ -67,9 +67,9 @@ class ReportContent:
 
 def is_control(method: str) -> bool:
     """Whether it is a better classifier, shown beside the methods and never chosen."""
-    return method in METHODS and METHODS[method].control
+    return is_method(method) and get_method(method).control
 
 
 def title_of(method: str) -> str:
     """A method's name in words, or its key where it is not registered."""
-    return METHODS[method].title if method in METHODS else method
+    return get_method(method).title if is_method(method) else method

@@ -56,7 +56,12 @@ class AnchoredProbe(SelectedScore):
         return {"ridge": float(ridges[-1]), "slope": 1 + float(self.shared_[0]), "intercept": float(self.shared_[1])}
 
     def _learned_score(self, rows: Representations) -> Float64:
-        return self._design(rows).predict(self.shared_, self.grouped_)
+        few = _few_columns(rows)
+        own = self.grouped_ if self.config.class_directions else np.zeros((rows.classes, 1))
+        # scales divide the coefficients here, and not every row of features
+        directions = (self.shared_[few.shape[1] :] + own) / self.scale_
+        every = (rows.features - self.mean_) @ directions.T
+        return few[:, 0] + few @ self.shared_[: few.shape[1]] + every[np.arange(len(rows)), rows.predictions]
 
     def _ridges(self) -> Float64:
         return np.sort(np.array(self.config.ridges))[::-1]
@@ -69,11 +74,15 @@ class AnchoredProbe(SelectedScore):
         classes, predicted = rows.classes, rows.predictions
         if self.config.class_directions and classes > _MOST_CLASSES:
             raise DubioError(f"class_directions is made for up to {_MOST_CLASSES} classes, not {classes}; leave it off")
-        odds = error_log_odds(rows.logits)
-        one_hot = np.eye(classes)[predicted]
         z = (rows.features.astype(np.float64) - self.mean_) / self.scale_
-        x = np.column_stack([odds, np.ones(len(rows)), one_hot, entropy(rows.logits), z])
+        x = np.column_stack([_few_columns(rows), z])
         penalty = np.ones(x.shape[1])
         penalty[:2] = _LIGHT
         own = z.shape[1] if self.config.class_directions else 0
-        return Design(x, odds, predicted, penalty, classes, own)
+        return Design(x, x[:, 0].copy(), predicted, penalty, classes, own)
+
+
+def _few_columns(rows: Representations) -> Float64:
+    """`[N, C + 3]`: s, 1, the predicted class as one of C, and H."""
+    one_hot = np.eye(rows.classes)[rows.predictions]
+    return np.column_stack([error_log_odds(rows.logits), np.ones(len(rows)), one_hot, entropy(rows.logits)])

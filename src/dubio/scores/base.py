@@ -5,7 +5,7 @@ scoring, saving and the refusal of non-finite numbers are done here, once.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self
 
@@ -84,14 +84,19 @@ class Score(ABC):
 
     def score(self, rows: Representations) -> Float64:
         """Uncertainty `[N]` of each row, float64; raises DubioError on NaN or infinity going in or coming out."""
+        return self._by_chunk(rows, lambda part, _: self._score(part))
+
+    def _by_chunk(self, rows: Representations, score: Callable[[Representations, slice], Float64]) -> Float64:
+        """What `score` gives each chunk of rows and its place, checked on the way in and out."""
         self.check_fitted()
         out = np.empty(len(rows), dtype=np.float64)
         for start in range(0, len(rows), CHUNK):
-            part = rows.take(slice(start, start + CHUNK))
+            where = slice(start, start + CHUNK)
+            part = rows.take(where)
             for name in ("features", "logits"):
                 if not np.isfinite(getattr(part, name).sum(dtype=np.float64)):
                     check_finite(getattr(rows, name), name)  # the whole table: the row named must be the caller's
-            out[start : start + CHUNK] = self._score(part)
+            out[where] = score(part, where)
         check_finite(out, f"uncertainty of {type(self).__name__}")
         return out
 
@@ -124,6 +129,17 @@ class Score(ABC):
         self.facts_ = dict(state.facts)
         self._fitted = True
         return self
+
+    def same_as(self, other: "Score") -> bool:
+        """Whether the two give any row the same score, to the bit: fitted scores of one class, config and state."""
+        if type(self) is not type(other) or self.config != other.config:
+            return False
+        own, its = self.state(), other.state()
+        return (
+            own.facts == its.facts
+            and own.arrays.keys() == its.arrays.keys()
+            and all(np.array_equal(array, its.arrays[name]) for name, array in own.arrays.items())
+        )
 
     def check_fitted(self) -> None:
         """Raises NotFittedError before `fit` or `restore`."""

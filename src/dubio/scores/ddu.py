@@ -12,7 +12,7 @@ from scipy.special import logsumexp
 from dubio.arrays import Float64
 from dubio.containers import Representations
 from dubio.scores.base import Score, needed
-from dubio.scores.gaussian import GaussianConfig, covariance, feature_blocks, fit_classes, whitener
+from dubio.scores.gaussian import GaussianConfig, covariance, feature_blocks, fit_classes, whiten, whitener
 
 
 class DDU(Score):
@@ -46,7 +46,7 @@ class DDU(Score):
         for part, block in feature_blocks(rows.features, self.config.normalize):
             log_density = np.empty((len(block), k))
             for c in range(k):
-                white = (block - self.means_[c]) @ self.whiteners_[c]
+                white = whiten(block - self.means_[c], self.whiteners_[c])
                 squares = np.einsum("nd,nd->n", white, white)
                 log_density[:, c] = -0.5 * (squares + self.log_dets_[c] + d * np.log(2 * np.pi))
             out[part] = np.log(k) - np.asarray(logsumexp(log_density, axis=1))

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
-from scipy.linalg import cholesky, get_lapack_funcs, solve_triangular
+from scipy.linalg import cholesky, get_blas_funcs, get_lapack_funcs, solve_triangular
 from scipy.spatial.distance import cdist
 
 from dubio.arrays import Float64, Int64
@@ -167,4 +167,10 @@ def whitener(covariance_: Float64, ridge: float, scale: float) -> Whitener:
 
 def squared_distances(block: Float64, location: Float64, matrix: Float64, means: Float64) -> Float64:
     """`[N, K]` squared distances of rows, whitened about `location`, to `means` `[K, d]` whitened alike; never < 0."""
-    return np.asarray(cdist((block - location) @ matrix, means, "sqeuclidean"), dtype=np.float64)
+    return np.asarray(cdist(whiten(block - location, matrix), means, "sqeuclidean"), dtype=np.float64)
+
+
+def whiten(centred: Float64, matrix: Float64) -> Float64:
+    """`centred @ matrix` for a whitener's matrix, whose lower triangle is 0: half the work; overwrites `centred`."""
+    trmm: Any = get_blas_funcs("trmm", (centred, matrix))
+    return trmm(1.0, matrix.T, centred.T, lower=1, overwrite_b=1).T  # transposed: BLAS counts by columns

@@ -26,6 +26,7 @@ from dubio.containers import Representations
 from dubio.errors import DubioError
 from dubio.scores.base import Score, State, fold_of, needed
 from dubio.scores.ddu import DDU
+from dubio.scores.derived import DerivedScore
 from dubio.scores.gaussian import FeatureConfig
 from dubio.scores.knn import KNN
 from dubio.scores.log_space import entropy, log_error
@@ -50,7 +51,7 @@ class HUQConfig(FeatureConfig):
     alpha: float | None = Field(None, ge=0, le=1)
 
 
-class HUQ(Score):
+class HUQ(DerivedScore):
     """Joined rank in (0, 1).
 
     epistemic_reference_, aleatoric_reference_ `[n]`: scores of the calibration rows; weights_ `[3]`: t_min, t_max,
@@ -97,9 +98,14 @@ class HUQ(Score):
             "epistemic": self.epistemic_.facts_,
         }
 
-    def _score(self, rows: Representations) -> Float64:
+    @property
+    def inner(self) -> Score:
+        """The density score."""
+        return self.epistemic_
+
+    def _derive(self, rows: Representations, inner: Float64) -> Float64:
         aleatoric = self._aleatoric(rows)
-        e = rank_among(self.epistemic_reference_, self.epistemic_.score(rows))
+        e = rank_among(self.epistemic_reference_, inner)
         a = rank_among(self.aleatoric_reference_, aleatoric)
         reference = rank_among(self.epistemic_reference_, self.epistemic_reference_)
         return self._joined((e, a), aleatoric, reference, self.weights_)

@@ -51,8 +51,35 @@ def register(name: str, title: str, target: str, info: tuple[str, str, str], **o
     METHODS[name] = Method(name, title, target, tuple(needs.split(", ")), cost, paper, options)
 
 
+_MEASURES = {
+    "response": ("softmax response of the mean", "Lakshminarayanan et al. 2017"),
+    "entropy": ("predictive entropy", "Depeweg et al. 2018"),
+    "expected_entropy": ("expected entropy", "Depeweg et al. 2018"),
+    "mutual_information": ("mutual information", "Houlsby et al. 2011"),
+    "variance": ("largest class variance", "BayesLoRA, arXiv 2506.22809"),
+    "variation_ratio": ("variation ratio", "Freeman 1965"),
+}
+
+
+def sampled_names(posterior: str) -> list[str]:
+    """Names of the measures of a posterior's samples, as `get_method` knows them."""
+    return [f"{posterior}.{measure}" for measure in _MEASURES]
+
+
+def is_method(name: str) -> bool:
+    """Whether there is such a method, registered or a measure of a posterior's samples."""
+    return name in METHODS or ("." in name and name.rpartition(".")[2] in _MEASURES)
+
+
 def get_method(name: str) -> Method:
-    """The registered method; raises DubioError listing the known names."""
+    """The registered method, or POSTERIOR.MEASURE; raises DubioError listing the known names."""
+    posterior, _, measure = name.rpartition(".")
+    if posterior and measure in _MEASURES:
+        title, paper = _MEASURES[measure]
+        return Method(
+            name, f"{posterior}: {title}", "sampled:SampledScore", ("samples",), "the samples' passes", paper,
+            {"posterior": posterior, "measure": measure},
+        )  # fmt: skip
     if name not in METHODS:
         raise DubioError(f"no method named {name!r}; known: {', '.join(METHODS)}")
     return METHODS[name]

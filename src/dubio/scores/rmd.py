@@ -11,7 +11,8 @@ import numpy as np
 from dubio.arrays import Float64
 from dubio.containers import Representations
 from dubio.errors import DubioError
-from dubio.scores.base import Score, needed
+from dubio.scores.base import State, needed
+from dubio.scores.derived import DerivedScore
 from dubio.scores.gaussian import (
     GaussianConfig,
     feature_blocks,
@@ -20,9 +21,10 @@ from dubio.scores.gaussian import (
     squared_distances,
     whitener,
 )
+from dubio.scores.md import MD
 
 
-class RMD(Score):
+class RMD(DerivedScore):
     """Difference of two squared distances, of either sign; needs two classes among the training labels.
 
     location_ `[d]`: mean of the features; whitener_ and total_whitener_ `[d, d]`; means_ `[K, d]`, whitened.
@@ -43,10 +45,15 @@ class RMD(Score):
         self.means_: Float64 = (gaussians.means - gaussians.location) @ white.matrix
         self.facts_ = {**gaussians.facts, **white.facts, "total": total.facts}
 
-    def _score(self, rows: Representations) -> Float64:
+    @property
+    def inner(self) -> MD:
+        """MD of the same training rows: the distance to the nearest class."""
+        facts = {name: value for name, value in self.facts_.items() if name != "total"}
+        return MD(self.config).restore(State({name: getattr(self, name) for name in MD.learned}, facts))
+
+    def _derive(self, rows: Representations, inner: Float64) -> Float64:
         out = np.empty(len(rows), dtype=np.float64)
         origin = np.zeros((1, len(self.location_)))
         for part, block in feature_blocks(rows.features, self.config.normalize):
-            nearest = squared_distances(block, self.location_, self.whitener_, self.means_).min(axis=1)
-            out[part] = nearest - squared_distances(block, self.location_, self.total_whitener_, origin)[:, 0]
+            out[part] = inner[part] - squared_distances(block, self.location_, self.total_whitener_, origin)[:, 0]
         return out

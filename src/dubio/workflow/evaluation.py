@@ -2,7 +2,7 @@
 
 import io
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,8 +12,11 @@ from dubio.arrays import Float64
 from dubio.artifacts.store import Fitted
 from dubio.containers import Representations, Scores
 from dubio.decisions.threshold import RiskThreshold, risk_threshold
+from dubio.measures import log_complement, log_mean
 from dubio.metrics import Bootstrap, Metric, correlation, evaluate_ood, evaluate_scores, evaluate_system
 from dubio.report.terminal import metrics_table
+from dubio.scores.base import Score
+from dubio.scores.derived import DerivedScore
 from dubio.scores.refitted_head import RefittedHead
 
 
@@ -39,15 +42,32 @@ class Evaluation:
 
 
 def score_all(fitted: Fitted, rows: Representations) -> tuple[dict[str, Scores], dict[str, float]]:
-    """Uncertainty and error probability of every fitted method; and milliseconds a thousand rows, by method."""
+    """Uncertainty and error probability of every fitted method; and milliseconds a thousand rows, by method.
+
+    A method that is a function of a score among those before it (HUQ of MD or DDU, RMD of MD) borrows that one's
+    uncertainty, to the bit. Its milliseconds count the lender's too: they are what the method costs alone.
+    """
     out: dict[str, Scores] = {}
     milliseconds: dict[str, float] = {}
     for name, method in fitted.methods.items():
+        score, lender = method.score, _lender(fitted, method.score, out)
         start = time.perf_counter()
-        uncertainty = method.score.score(rows)
-        milliseconds[name] = (time.perf_counter() - start) * 1e6 / len(rows)
+        if isinstance(score, DerivedScore) and lender is not None:
+            uncertainty = score.score_with(rows, out[lender].uncertainty)
+        else:
+            uncertainty = score.score(rows)
+        spent = (time.perf_counter() - start) * 1e6 / len(rows)
+        milliseconds[name] = spent if lender is None else spent + milliseconds[lender]
         out[name] = Scores.of(name, uncertainty, method.recalibrator.predict(uncertainty))
     return out, milliseconds
+
+
+def _lender(fitted: Fitted, score: Score, known: Iterable[str]) -> str | None:
+    """Which of the methods whose uncertainty is known is the very score that this one is a function of, if any."""
+    if not isinstance(score, DerivedScore):
+        return None
+    inner = score.inner
+    return next((name for name in known if inner.same_as(fitted.methods[name].score)), None)
 
 
 def promise(fitted: Fitted, risk: float, delta: float = 0.1) -> RiskThreshold:
@@ -75,6 +95,10 @@ def evaluate(
             probabilities = method.score.probabilities(test)
             own = np.log1p(-probabilities.max(axis=1).clip(max=1 - 1e-15))
             metrics += evaluate_system("test", name, probabilities, test.known_labels, own, bootstrap=bootstrap)
+    for name, table in test.samples.items():
+        mean = log_mean(table)
+        own = log_complement(mean, mean.argmax(axis=1))
+        metrics += evaluate_system("test", name, np.exp(mean), test.known_labels, own, bootstrap=bootstrap)
     away = score_all(fitted, ood)[0] if ood is not None else {}
     if away:
         metrics += evaluate_ood(list(scores.values()), list(away.values()), "ood", bootstrap=bootstrap)

@@ -26,7 +26,7 @@ from dubio.errors import DubioError
 from dubio.metrics import Bootstrap
 from dubio.progress import progress
 from dubio.scores.base import Score, fold_of
-from dubio.scores.registry import METHODS, Method, get_method
+from dubio.scores.registry import METHODS, Method, get_method, is_method, sampled_names
 from dubio.scores.selected import SelectedScore
 from dubio.scores.selection import GuardVerdict, Judged, guards
 
@@ -36,9 +36,12 @@ TAIL = 25  # draws beyond each end of an interval that decides
 
 @dataclass(frozen=True)
 class FitPlan:
-    """methods: registry names (all by default). share: of calibration rows kept for certification. show: progress."""
+    """How to fit. share: of calibration rows kept for certification. show: progress.
 
-    methods: Sequence[str] = tuple(METHODS)
+    methods: names; None: every registered one, and every measure of the samples that calibration rows carry.
+    """
+
+    methods: Sequence[str] | None = None
     share: float = 0.5
     seed: int = 0
     show: bool = True
@@ -64,7 +67,8 @@ def fit_methods(
     plan = plan or FitPlan()
     if not 0 < plan.share < 1:
         raise DubioError(f"the certification share must lie between 0 and 1, not {plan.share}")
-    if INCUMBENT not in plan.methods:
+    asked = plan.methods or [*METHODS, *(name for which in calibration.samples for name in sampled_names(which))]
+    if INCUMBENT not in asked:
         raise DubioError(f"{INCUMBENT} must be among the methods: it is what the others have to beat")
     errors = calibration.errors
     if not errors.any() or errors.all():
@@ -75,8 +79,8 @@ def fit_methods(
     certified = halves(calibration, plan.share, plan.seed)
     judged, kept = calibration.take(~certified), calibration.take(certified)
     fold_of(judged)  # refused here, and not method by method
-    left_out = _lacking([get_method(name) for name in plan.methods], train, head)
-    names = [name for name in plan.methods if name not in left_out]
+    left_out = _lacking([get_method(name) for name in asked], train, head)
+    names = [name for name in asked if name not in left_out]
     fitted: dict[str, FittedScore] = {}
     honest: dict[str, Float64] = {}
     with progress("fitting", len(names), "methods", plan.show) as advance:
@@ -125,7 +129,7 @@ def choose(honest: Mapping[str, Float64], judged: Representations) -> Choice:
     """
     if INCUMBENT not in honest:
         raise DubioError(f"{INCUMBENT} must be among the methods: it is what the others have to beat")
-    controls = [name for name in honest if name in METHODS and METHODS[name].control]
+    controls = [name for name in honest if is_method(name) and get_method(name).control]
     rivals = [name for name in honest if name != INCUMBENT and name not in controls]
     rows = Judged.of(judged.errors, fold_of(judged), judged.units[1])
 

@@ -15,7 +15,6 @@ from dubio.errors import DubioError
 from dubio.models.extraction import Extraction, extract_to
 from dubio.models.extraction import extract as extract_rows
 from dubio.models.loading import AdaptedModel
-from dubio.scores.registry import METHODS
 from dubio.workflow.evaluation import Evaluation, evaluate, promise
 from dubio.workflow.fitting import Fit, FitPlan, fit_methods
 from dubio.workflow.opening import open_artifact
@@ -57,7 +56,7 @@ def fit(
     in `left_out` of the result. Raises DubioError on too few errors in calibration, missing labels, an unknown method,
     or methods without softmax_response, which the others have to beat.
     """
-    return fit_methods(train, calibration, head, FitPlan(tuple(methods or METHODS), share, seed, show))
+    return fit_methods(train, calibration, head, FitPlan(methods, share, seed, show))
 
 
 def score(fitted: Fitted, rows: Representations, method: str | None = None) -> Scores:
