@@ -114,12 +114,7 @@ def load(
         raise DubioError(f"{path} has a single output (a regression); dubio needs a classifier of two classes or more")
     site = find_site(inner)  # before the cast: the head stays in float32
     model = model.eval().requires_grad_(False)
-    hashes = {
-        "base": base_hash(name),
-        "config": sha256_json({k: str(v) for k, v in inner.config.to_dict().items() if k not in _IDLE}),
-        "adapter": files.sha256 if files else "none",
-        "tokenizer": _hash_of(tokenizer),
-    }
+    hashes = {**model_hashes(inner, tokenizer, base_hash(name)), "adapter": files.sha256 if files else "none"}
     if record.get("base_sha256", hashes["base"]) != hashes["base"]:
         raise DubioError(
             f"{path}: {name} is not the base that the adapter was trained on (its weights differ: another model, "
@@ -137,6 +132,12 @@ def load(
         adapted = replace(adapted, device=device, precision=precision)
         prove(adapted, None)  # once more, as it will run
     return adapted
+
+
+def model_hashes(model: Any, tokenizer: Any, base: str) -> dict[str, str]:
+    """What identifies a base with its config and tokenizer, for cache keys; `base`: the hash of its weights."""
+    config = sha256_json({k: str(v) for k, v in model.config.to_dict().items() if k not in _IDLE})
+    return {"base": base, "config": config, "tokenizer": _hash_of(tokenizer)}
 
 
 def _apply(files: AdapterFiles, base: str) -> tuple[nn.Module, Any]:

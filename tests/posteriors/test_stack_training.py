@@ -1,0 +1,180 @@
+"""Stacked training against separate runs, against peft and torch's own loop, and after a kill."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import peft
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+
+from dubio.adapters.training import LabelledTexts, lora_targets
+from dubio.models.base import load_base
+from dubio.models.extraction import pad, tokenize
+from dubio.posteriors.hosts import load_host
+from dubio.posteriors.parameters import LoraParameters, XsParameters, fresh_layers, targets_of
+from dubio.posteriors.stack import AdapterStack, LowRank
+from dubio.posteriors.training import StackPlan, _Run, product_penalty, train_stack
+from models.tiny import CLASSES, WORDS, base_folder
+
+PLAN = StackPlan(seeds=(3, 4, 5), learning_rate=5e-3, weight_decay=0.05, epochs=5, batch_size=8, show=False)
+
+
+def rows(count=80, seed=0):
+    """Texts of random words; the class is which of three words comes first."""
+    g = np.random.default_rng(seed)
+    labels = g.integers(0, CLASSES, count)
+    texts = [" ".join([WORDS[y], *g.choice(WORDS[5:], g.integers(2, 12))]) for y in labels]
+    return LabelledTexts(texts, None, labels.astype(np.int64), f"rows-{seed}-{count}")
+
+
+def parameters(family="bert", kind=LoraParameters, rank=4, penalty_targets=None):
+    host, missing = load_host(str(base_folder(family)), [f"c{i}" for i in range(CLASSES)], max_length=32)
+    targets = targets_of(host, penalty_targets or lora_targets(host.model))
+    return kind(host, targets, rank, 2.0, fresh_layers(host, missing))
+
+
+def losses_of(kind, plan, family="bert", steps=50):
+    run = _Run(kind, rows(), plan)
+    state = run.begin(None)
+    found = [loss for epoch in range(plan.epochs) for loss in run.epoch(state.values, epoch)][:steps]
+    return torch.stack(found), state.values
+
+
+@pytest.mark.parametrize("family", ["bert", "roberta", "deberta", "llama", "gpt2"])
+@pytest.mark.parametrize("kind", [LoraParameters, XsParameters])
+def test_a_stacked_run_equals_separate_runs(family, kind):
+    """Fifty steps with dropout and a penalty: losses to 1e-4, and the members differ."""
+    made = parameters(family, kind)
+    plan = replace(PLAN, dropout=0.1, penalty=0.01)
+    together, values = losses_of(made, plan)
+    assert together.shape == (50, 3)
+    for m, seed in enumerate(plan.seeds):
+        alone, own = losses_of(made, replace(plan, seeds=(seed,)))
+        torch.testing.assert_close(alone[:, 0], together[:, m], atol=1e-4, rtol=0)
+        for name, value in own.items():
+            torch.testing.assert_close(value[0], values[name][m], atol=1e-3, rtol=0)
+    assert (together[:, 0] - together[:, 1]).abs().max() > 0.05
+
+
+def test_one_member_equals_peft_and_torch_alone():
+    """The same start, batches and settings through peft's own LoRA and torch's AdamW: losses to 1e-4."""
+    made = parameters()
+    plan = replace(PLAN, seeds=(7,), epochs=3)
+    run = _Run(made, rows(), plan)
+    state = run.begin(None)
+    start = {name: value.detach().clone() for name, value in state.values.items()}
+    found = torch.cat([loss for epoch in range(3) for loss in run.epoch(state.values, epoch)])
+
+    model, _, _ = load_base(str(base_folder("bert")), CLASSES, "cpu")
+    config = peft.LoraConfig(
+        r=4, lora_alpha=8, target_modules=list(lora_targets(model)), 
+        modules_to_save=["classifier", *(["pooler"] if made.fresh else [])],
+        task_type="SEQ_CLS",
+    )  # fmt: skip
+    tuned = peft.get_peft_model(model, config).eval()
+    own = dict(tuned.named_parameters())
+    with torch.no_grad():
+        for name in made.targets:
+            own[f"base_model.model.{name}.lora_A.default.weight"].copy_(start[f"layer/{name}.a"][0])
+            own[f"base_model.model.{name}.lora_B.default.weight"].copy_(start[f"layer/{name}.b"][0])
+        for part in ("weight", "bias"):
+            own[f"base_model.model.classifier.modules_to_save.default.{part}"].copy_(start[f"head/0.{part}"][0])
+            for name in made.fresh:
+                inner = name.replace("bert.pooler", "bert.pooler.modules_to_save.default")
+                own[f"base_model.model.{inner}.{part}"].copy_(start[f"layer/{name}.{part}"][0])
+    learned = [p for p in own.values() if p.requires_grad]
+    groups = [{"params": [p], "weight_decay": 0.0 if p.dim() < 2 else plan.weight_decay} for p in learned]
+    optimiser = torch.optim.AdamW(groups, lr=plan.learning_rate)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, run._rate)
+    table, losses = rows(), []
+    tokens = tokenize(made.host, table.texts, None)
+    for epoch in range(3):
+        for chosen in run.order(epoch):
+            batch = pad({key: [values[i] for i in chosen[0]] for key, values in tokens.items()}, made.host)
+            loss = cross_entropy(tuned(**batch).logits, torch.from_numpy(table.labels[chosen[0]]))
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(learned, plan.clip)
+            optimiser.step()
+            schedule.step()
+            optimiser.zero_grad()
+            losses.append(loss.detach())
+    torch.testing.assert_close(found, torch.stack(losses), atol=1e-4, rtol=0)
+
+
+def test_members_see_each_row_once_an_epoch_and_not_together():
+    run = _Run(parameters(), rows(), PLAN)
+    steps = run.order(2)
+    for m in range(3):
+        assert sorted(np.concatenate([step[m] for step in steps])) == list(range(80))
+    assert not any(np.array_equal(step[0], step[1]) for step in steps)
+    assert not np.array_equal(np.concatenate([s[0] for s in steps]), np.concatenate([s[0] for s in run.order(3)]))
+
+
+def test_training_learns_and_keeps_the_best_epoch_of_each_member():
+    made = parameters()
+    found = train_stack(made, rows(200), rows(100, 1), replace(PLAN, epochs=8, learning_rate=2e-2, keep=(1, 8)))
+    accuracy = np.array([entry["accuracy"] for entry in found.history])
+    assert accuracy.shape == (8, 3)
+    assert (accuracy.max(axis=0) > 0.6).all()
+    assert found.best_epoch == list(1 + accuracy.argmax(axis=0))
+    assert set(found.kept) == {1, 8}
+    name = f"layer/{made.targets[0]}.b"
+    for m, epoch in enumerate(found.best_epoch):
+        if epoch in found.kept:
+            torch.testing.assert_close(found.best[name][m], found.kept[epoch][name][m])
+    assert not made.host.model.training
+    assert not any(p.requires_grad for p in made.host.model.parameters())
+
+
+def test_a_killed_run_goes_on_to_the_same_numbers(tmp_path):
+    made, plan = parameters(), replace(PLAN, epochs=4, dropout=0.1, keep=(1,))
+    whole = train_stack(made, rows(), rows(30, 1), plan, work=tmp_path / "a")
+
+    class KilledError(Exception):
+        pass
+
+    def kill(epoch, step, _):
+        if (epoch, step) == (2, 3):
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        train_stack(made, rows(), rows(30, 1), plan, work=tmp_path / "b", watch=kill)
+    steps = []
+    again = train_stack(
+        made, rows(), rows(30, 1), plan, work=tmp_path / "b", watch=lambda epoch, step, _: steps.append(epoch)
+    )
+    assert set(steps) == {2, 3}
+    assert json.dumps(again.history) == json.dumps(whole.history)
+    assert again.best_epoch == whole.best_epoch
+    for group in ("values", "best"):
+        for name, value in getattr(whole, group).items():
+            torch.testing.assert_close(getattr(again, group)[name], value, atol=0, rtol=0)
+    assert again.kept.keys() == whole.kept.keys()
+
+
+def test_product_penalty_in_trace_form_equals_the_product():
+    g = torch.Generator().manual_seed(0)
+    layers = {
+        str(i): LowRank(torch.randn(3, 2 + i, 7, generator=g), torch.randn(3, 5, 2 + i, generator=g), 4.0)
+        for i in range(2)
+    }
+    direct = sum((layer.b @ layer.a).pow(2).sum(dim=(1, 2)) for layer in layers.values())
+    torch.testing.assert_close(product_penalty(AdapterStack(layers, {})), direct)
+    made = parameters()
+    assert (product_penalty(made.stack(made.start((1, 2)))) == 0).all()
+
+
+def test_lora_xs_factors_are_the_truncation_of_the_weight_and_start_as_nothing():
+    made = parameters(kind=XsParameters)
+    for name, (a, b) in made.factors().items():
+        u, s, v = np.linalg.svd(made.weight(name).double().numpy())
+        np.testing.assert_allclose((b @ a).numpy(), (u[:, :4] * s[:4]) @ v[:4], atol=1e-5)
+        np.testing.assert_allclose((b.T @ b).numpy(), np.eye(4), atol=1e-5)
+    values = made.start((0,))
+    assert {name: tuple(v.shape) for name, v in values.items() if name.endswith("core")} == {
+        f"layer/{name}.core": (1, 4, 4) for name in made.targets
+    }
+    update = made.stack(values).layers[made.targets[0]]
+    assert 0 < (update.b @ update.a).abs().max() < 1e-3
