@@ -27,7 +27,7 @@ def small(cached, monkeypatch):
     plan = TrainingPlan(learning_rate=3e-2, epochs=4, batch_size=32, max_length=32, precision="float32", show=False)
     monkeypatch.setattr("dubio.cli.demo.PLAN", plan)
     few = {name: METHODS[name] for name in ("softmax_response", "md", "probe", "refitted_calibration")}
-    monkeypatch.setattr("dubio.cli.fit.METHODS", few)
+    monkeypatch.setattr("dubio.workflow.fitting.METHODS", few)
     return cached
 
 

@@ -69,7 +69,7 @@ def test_one_member_equals_peft_and_torch_alone():
 
     model, _, _ = load_base(str(base_folder("bert")), CLASSES, "cpu")
     config = peft.LoraConfig(
-        r=4, lora_alpha=8, target_modules=list(lora_targets(model)), 
+        r=4, lora_alpha=8, target_modules=list(lora_targets(model)),
         modules_to_save=["classifier", *(["pooler"] if made.fresh else [])],
         task_type="SEQ_CLS",
     )  # fmt: skip
