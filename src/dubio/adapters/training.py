@@ -130,7 +130,7 @@ def train_adapter(
         "validation_accuracy": [entry["eval_accuracy"] for entry in history],
         "best_epoch": 1 + int(np.argmax([entry["eval_accuracy"] for entry in history])),
     }
-    _publish(peft_model, tokenizer, record, out, work)
+    publish_adapter(peft_model, tokenizer, record, out, work)
     return record
 
 
@@ -229,8 +229,8 @@ def _complete(state: Path) -> bool:
         return False
 
 
-def _publish(model: Any, tokenizer: Any, record: Mapping[str, Any], out: Path, work: Path) -> None:
-    """Moves the finished adapter into place, its config last: a folder with a config is a whole adapter."""
+def publish_adapter(model: Any, tokenizer: Any, record: Mapping[str, Any], out: Path, work: Path) -> None:
+    """Saves a PEFT model and moves it into place, its config last: a folder with a config is a whole adapter."""
     staged = work / "adapter"
     model.save_pretrained(staged, save_embedding_layers=False)  # left to itself, peft asks the hub about the base
     settings = json.loads((staged / "adapter_config.json").read_text(encoding="utf-8"))

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -11,12 +11,15 @@ from dubio.artifacts.manifest import read_manifest
 from dubio.artifacts.store import FOLDER, Artifact
 from dubio.data.columns import Columns
 from dubio.data.tables import TextTable, read_table
-from dubio.errors import DubioError
+from dubio.errors import ArtifactError, DubioError
 from dubio.files import check_folder
 from dubio.models.base import check_device, has_bfloat16
 from dubio.models.extraction import Extraction
 from dubio.models.loading import AdaptedModel, load
-from dubio.workflow.opening import open_artifact
+from dubio.posteriors.hosts import load_host
+from dubio.posteriors.sampling import Sampler
+from dubio.posteriors.store import Stored, find_posteriors, load_posterior
+from dubio.workflow.opening import open_artifact, posteriors_of
 from dubio.workflow.tables import Prepared, prepare
 
 
@@ -83,21 +86,55 @@ class Session:
 
         Raises ArtifactError where a file was changed, or the artefact belongs to another adapter, precision or length.
         """
-        return open_artifact(self.folder, self.model)
+        artifact = open_artifact(self.folder, self.model)
+        for name in posteriors_of(artifact):
+            if (
+                name in self.posteriors
+                and artifact.model.get(f"posterior_{name}_sha256") != self.posteriors[name].sha256
+            ):
+                raise ArtifactError(f"posterior {name} is not the one that was fitted on; run `dubio fit` again")
+        return artifact
 
     def read(self, source: str, labels: bool = True) -> TextTable:
         """A checked table; `labels`: whether they are needed."""
         text, pair, label = self.columns
         return read_table(source, columns=Columns(text, pair, label if labels else None), need_labels=labels)
 
-    def prepare(self, tables: Mapping[str, TextTable], unlabelled: tuple[str, ...] = ()) -> dict[str, Prepared]:
-        """Each table's representations, from the cache or a forward pass; the labels of all are mapped before."""
+    @cached_property
+    def posteriors(self) -> dict[str, Stored]:
+        """The posteriors beside the adapter, by name; raises ArtifactError where one is damaged."""
+        folder = Path(self.adapter)
+        return {name: load_posterior(folder, name) for name in find_posteriors(folder)} if folder.is_dir() else {}
+
+    def samplers(self, names: Iterable[str]) -> list[Sampler]:
+        """Samplers of these posteriors on one base; raises DubioError where one is not there."""
+        asked = sorted(set(names))
+        for name in asked:
+            if name not in self.posteriors:
+                raise DubioError(
+                    f"there is no posterior {name} beside {self.adapter}; make it, or fit again without it"
+                )
+        if not asked:
+            return []
+        m = self.model
+        host, _ = load_host(m.base, m.labels, device=m.device, precision=m.precision, max_length=m.max_length)
+        return [Sampler(host, self.posteriors[name]) for name in asked]
+
+    def prepare(
+        self, tables: Mapping[str, TextTable], unlabelled: tuple[str, ...] = (), posteriors: Iterable[str] = ()
+    ) -> dict[str, Prepared]:
+        """Each table's representations, from the cache or a forward pass; the labels of all are mapped before.
+
+        posteriors: names of those whose samples are drawn as well.
+        """
         check_folder(self.cache_folder)
         for name, table in tables.items():
             if name not in unlabelled:
                 table.label_ids(self.model.labels)
-        how = Extraction(show=not self.quiet)
+        how, samplers = Extraction(show=not self.quiet), self.samplers(posteriors)
         return {
-            name: prepare(self.model, table, self.cache_folder, need_labels=name not in unlabelled, how=how)
+            name: prepare(
+                self.model, table, self.cache_folder, need_labels=name not in unlabelled, how=how, samplers=samplers
+            )
             for name, table in tables.items()
         }

@@ -19,6 +19,7 @@ from dubio.report.content import Cost, ReportContent
 from dubio.report.html import write_report
 from dubio.report.terminal import metrics_table
 from dubio.workflow.evaluation import Evaluation, evaluate
+from dubio.workflow.opening import posteriors_of
 from dubio.workflow.tables import split_facts
 
 AGREEMENT = "agreement"
@@ -38,7 +39,7 @@ def run(
     agreement = shares(tables["test"], AGREEMENT)
     artifact = session.open()
     check_disjoint({"test": tables["test"]}, stored=artifact.hashes)
-    prepared = session.prepare(tables, unlabelled=("ood",))
+    prepared = session.prepare(tables, unlabelled=("ood",), posteriors=posteriors_of(artifact))
     rows = prepared["test"].load()
     strange = prepared["ood"].load() if ood is not None else None
     found = evaluate(artifact, rows, ood=strange, agreement=agreement, budget=budget, draws=draws)

@@ -1,5 +1,7 @@
 """`dubio fit`: representations of train and calibration rows -> every method, a choice, an artefact by the adapter."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from dubio.artifacts.store import FOLDER, Artifact, save_artifact
@@ -25,7 +27,9 @@ def run(session: Session, train: str | None, calibration: str, methods: str | No
     tables["calibration"] = session.read(calibration)
     report = check_disjoint(tables)
     check_classes(tables["calibration"], session.model.labels)
-    prepared = session.prepare(tables)
+    drawn = needed_posteriors(names, session)
+    prepared = session.prepare({"calibration": tables["calibration"]}, posteriors=drawn)
+    prepared |= session.prepare({name: table for name, table in tables.items() if name != "calibration"})
     fit = fit_methods(
         prepared["train"].load() if "train" in prepared else None,
         prepared["calibration"].load_grouped(),
@@ -33,6 +37,8 @@ def run(session: Session, train: str | None, calibration: str, methods: str | No
         FitPlan(names, show=not session.quiet),
     )
     artifact = artifact_of(fit, session.model, tables, session.name)
+    digests = {f"posterior_{name}_sha256": session.posteriors[name].sha256 for name in drawn}
+    artifact = replace(artifact, model={**artifact.model, **digests})
     path = save_artifact(session.folder, artifact, render_card(artifact))
     for name, why in fit.left_out.items():
         if train is not None or "train" not in get_method(name).needs:  # who gives no train rows knows
@@ -56,6 +62,20 @@ def method_names(asked: str | None, train: bool) -> tuple[str, ...] | None:
     if INCUMBENT not in names:
         raise DubioError(f"{INCUMBENT} must be among --methods: it is what the others have to beat")
     return names
+
+
+def needed_posteriors(names: tuple[str, ...] | None, session: Session) -> list[str]:
+    """The posteriors beside the adapter whose measures are asked for: all of them where no methods are named.
+
+    Raises DubioError where a named method is of a posterior that is not there.
+    """
+    if names is None:
+        return [*session.posteriors]
+    found = {get_method(name).options["posterior"] for name in names if "samples" in get_method(name).needs}
+    for name in sorted(found):
+        if name not in session.posteriors:
+            raise DubioError(f"there is no posterior {name} beside {session.adapter}; make it first")
+    return sorted(found)
 
 
 def check_classes(calibration: TextTable, labels: tuple[str, ...]) -> None:

@@ -50,14 +50,45 @@ def train(
     text: Text = None,
     pair: Pair = None,
     label: Label = None,
+    posterior: Annotated[
+        str | None, typer.Option(help="Train a posterior over adapters: ensemble, swag_lora or swag_lora_xs.")
+    ] = None,
+    members: Annotated[int | None, typer.Option(help="Members of an ensemble (default: 5).")] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="name=value: rank, learning_rate, epochs, batch_size, seed, ...")
     ] = None,
 ) -> None:
-    """Train a LoRA classifier (optional: most users bring their own adapter)."""
+    """Train a LoRA classifier (optional: most users bring their own adapter), or a posterior over adapters."""
     from dubio.cli.train import run
 
-    run(train, validation, model, out, (text, pair, label), settings or [])
+    run(train, validation, model, out, (text, pair, label), settings or [], posterior, members)
+
+
+@app.command()
+def posterior(
+    adapter: Adapter,
+    name: Annotated[str, typer.Argument(help="mc_dropout, tfb or laplace.")],
+    rows: Annotated[
+        str | None, typer.Option(help="Labelled table: the training rows for laplace, held-out rows for tfb.")
+    ] = None,
+    rate: Annotated[float | None, typer.Option(help="Of mc_dropout (default: as the adapter was trained).")] = None,
+    samples: Annotated[int | None, typer.Option(help="Adapters to draw (default: the method's own).")] = None,
+    base: Base = None,
+    device: Device = "cpu",
+    precision: Precision = None,
+    text: Text = None,
+    pair: Pair = None,
+    label: Label = None,
+    max_length: MaxLength = None,
+    cache: Cache = None,
+    quiet: Quiet = False,
+) -> None:
+    """Make a posterior over adapters from one that is trained; `fit` and `evaluate` then find it beside the adapter."""
+    from dubio.cli.common import Session
+    from dubio.cli.posterior import run
+
+    session = Session(adapter, base, device, precision, (text, pair, label), max_length, cache, quiet)
+    run(session, name, rows, rate, samples)
 
 
 @app.command()

@@ -7,6 +7,7 @@ from dubio.data.writing import check_fits, check_writable, write_frame
 from dubio.decisions.threshold import check_budget
 from dubio.errors import DubioError
 from dubio.workflow.evaluation import promise
+from dubio.workflow.opening import posteriors_of
 from dubio.workflow.scoring import Decision, narrowed, score_rows
 
 
@@ -20,7 +21,7 @@ def run(session: Session, source: str, output: Path, budget: tuple[float, float]
     check_fits(table.frame, output)
     artifact = narrowed(session.open(), methods)
     promised = promise(artifact, *budget)
-    stored = session.prepare({"new": table}, unlabelled=("new",))["new"].stored
+    stored = session.prepare({"new": table}, ("new",), posteriors_of(artifact))["new"].stored
     scored = score_rows(artifact, stored, Decision.of(artifact, promised))
     frame = table.frame
     for name in scored.column_names:

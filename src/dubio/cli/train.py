@@ -12,18 +12,22 @@ from dubio.data.splits import check_disjoint
 from dubio.data.tables import TextTable, read_table
 from dubio.errors import DubioError
 from dubio.files import check_folder
+from dubio.posteriors.registry import get_posterior
+from dubio.posteriors.trained import PosteriorPlan, train_posterior
 
 # Least value, and the first that is too large; other counts are at least 1, other numbers at least 0.
-_RANGES = {"dropout": (0, 1), "seed": (0, 2**32)}
+_RANGES = {"dropout": (0, 1), "seed": (0, 2**32), "deviations": (0, 1000)}
 _SWITCH = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 
 
 def run(
     train: str, validation: str | None, model: str, out: Path, columns: tuple[str | None, str | None, str | None],
-    settings: list[str],
+    settings: list[str], posterior: str | None = None, members: int | None = None,
 ) -> None:  # fmt: skip
     """Without a validation table, a tenth of train is held out by a fixed seed."""
-    plan = parse_plan(settings)
+    own = {field.name for field in fields(PosteriorPlan)}
+    plan = parse_plan([s for s in settings if posterior is None or s.partition("=")[0] not in own])
+    extra = parse_extra([s for s in settings if s.partition("=")[0] in own], posterior, members)
     check_folder(out)
     table = read_table(train, columns=Columns(*columns), need_labels=True)
     if validation is not None:
@@ -32,7 +36,12 @@ def run(
         held, table = held_out(table, plan.seed)
     report = check_disjoint({"train": table, "validation": held})
     labels = label_names(table)
-    record = train_adapter(model, labels, labelled(table, labels), labelled(held, labels), out, plan)
+    rows = labelled(table, labels), labelled(held, labels)
+    if posterior is None:
+        record = train_adapter(model, labels, *rows, out, plan)
+    else:
+        record = train_posterior(posterior, model, labels, rows, out, plan, extra)
+        print(f"posterior {posterior}: {record['folder']}")
     best = record["best_epoch"]
     accuracy = record["validation_accuracy"][best - 1]
     print(report, f"best epoch {best} of {plan.epochs}, validation accuracy {accuracy:.4f}; wrote {out}", sep="\n")
@@ -50,7 +59,28 @@ def held_out(table: TextTable, seed: int, share: float = 0.1) -> tuple[TextTable
 
 def parse_plan(settings: list[str]) -> TrainingPlan:
     """From `name=value` settings; raises DubioError naming the one that is unknown, unreadable or out of range."""
-    kinds: dict[str, Any] = {field.name: field.type for field in fields(TrainingPlan)}
+    return TrainingPlan(**parse_settings(settings, {field.name: field.type for field in fields(TrainingPlan)}))
+
+
+def parse_extra(settings: list[str], posterior: str | None, members: int | None) -> PosteriorPlan:
+    """Settings of the posterior itself; raises DubioError on an unknown one, or one that no run of its own makes."""
+    if posterior is not None and not get_posterior(posterior).trained:
+        raise DubioError(f"{posterior} is made from a trained adapter; use `dubio posterior ADAPTER {posterior}`")
+    kinds: dict[str, Any] = {field.name: field.type for field in fields(PosteriorPlan)}
+    kinds |= {"decay_b": float, "swag_rate": float}
+    values = parse_settings(settings, kinds)
+    if members is not None:
+        if posterior != "ensemble":
+            raise DubioError("--members is for --posterior ensemble")
+        values["members"] = members
+    plan = PosteriorPlan(**values)
+    if plan.members < 2:
+        raise DubioError(f"an ensemble needs at least 2 members, not {plan.members}")
+    return plan
+
+
+def parse_settings(settings: list[str], kinds: dict[str, Any]) -> dict[str, Any]:
+    """Values of known kinds from `name=value`."""
     values: dict[str, Any] = {}
     for setting in settings:
         name, _, value = setting.partition("=")
@@ -64,7 +94,7 @@ def parse_plan(settings: list[str]) -> TrainingPlan:
             least, below = _RANGES.get(name, (1 if kinds[name] is int else 0, float("inf")))
             if not least <= values[name] < below:
                 raise DubioError(f"setting {name}: {value} is out of range; it must be at least {least}, below {below}")
-    return TrainingPlan(**values)
+    return values
 
 
 def label_names(table: TextTable) -> list[str]:

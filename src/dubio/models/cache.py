@@ -7,8 +7,8 @@ maximum length, and the texts themselves. So a killed run resumes with the missi
 import json
 import math
 import struct
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -85,25 +85,28 @@ def is_shard(path: Path, rows: int) -> bool:
 class StoredRepresentations:
     """A table of representations kept as shards on disk: iterate for constant memory, or `load` it whole.
 
-    labels: `[N]` int64 or None, for the rows of all shards in order.
+    labels: `[N]` int64 or None, for the rows of all shards in order. samples: posterior -> shards of
+    `log_probabilities` `[S, n, C]`, aligned with these.
     """
 
     shards: tuple[Path, ...]
     rows: tuple[int, ...]
     labels: Int64 | None = None
+    samples: Mapping[str, tuple[Path, ...]] = field(default_factory=dict[str, tuple[Path, ...]])
 
     def __len__(self) -> int:
         return sum(self.rows)
 
     def __iter__(self) -> Iterator[Representations]:
         start = 0
-        for path, count in zip(self.shards, self.rows, strict=True):
+        for at, (path, count) in enumerate(zip(self.shards, self.rows, strict=True)):
             arrays = map_arrays(path)
             if set(arrays) != {"features", "logits"} or {len(array) for array in arrays.values()} != {count}:
                 raise DubioError(f"{path} does not hold the {count} rows expected; delete it and run again")
             labels = None if self.labels is None else self.labels[start : start + count]
+            samples = {name: map_arrays(paths[at])["log_probabilities"] for name, paths in self.samples.items()}
             try:
-                table = Representations.of(arrays["features"], arrays["logits"], labels)
+                table = Representations.of(arrays["features"], arrays["logits"], labels, samples=samples)
             except DubioError as error:
                 raise DubioError(f"{path}: {error}; delete it and run again") from error
             yield table

@@ -49,7 +49,7 @@ def extract(
     Raises DubioError on zero rows, on pairs of another length, and on features or logits that are not finite.
     """
     how = how or Extraction()
-    blocks = _blocks(texts, pairs, how.shard_rows)
+    blocks = blocks_of(texts, pairs, how.shard_rows)
     parts: list[Representations] = []
     with progress("extracting", len(texts), show=how.show) as advance:
         parts.extend(Representations.of(*forward_rows(model, block, how, advance)) for block in blocks)
@@ -66,7 +66,7 @@ def extract_to(
     paths: list[Path] = []
     counts: list[int] = []
     with progress("extracting", len(texts), show=how.show) as advance:
-        for block in _blocks(texts, pairs, how.shard_rows):
+        for block in blocks_of(texts, pairs, how.shard_rows):
             path = cache / f"{shard_key(model, block, how)}.safetensors"
             if is_shard(path, len(block.texts)):
                 advance(len(block.texts))
@@ -158,7 +158,8 @@ def pad(tokens: dict[str, list[list[int]]], model: AdaptedModel, side: str = "ri
     return batch
 
 
-def _blocks(texts: Sequence[str], pairs: Sequence[str] | None, size: int) -> list[Block]:
+def blocks_of(texts: Sequence[str], pairs: Sequence[str] | None, size: int) -> list[Block]:
+    """The rows cut into shards; raises DubioError on no rows, or on pairs of another length."""
     if len(texts) == 0:
         raise DubioError("there are no rows to extract; give a table with at least one row")
     if pairs is not None and len(pairs) != len(texts):

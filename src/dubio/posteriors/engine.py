@@ -78,6 +78,13 @@ class StackEngine:
         budget: tokens that run at once, padding included; rows are cut first, so that what lies below the first
         adapted block runs once for each row, and samples only where a single row of all of them is too long.
         """
+        if len(self.stack) > 1 and self.stack.shared_body:
+            features, _ = StackEngine(self.model, self.site, self.stack.take(slice(0, 1)), self.inputs).forward(
+                batch, budget
+            )
+            features = features.expand(len(self.stack), -1, -1)
+            with torch.inference_mode():
+                return features, self.logits(features)
         rows, length = batch["attention_mask"].shape
         samples = max(1, min(len(self.stack), budget // length)) if runs_together(self.model) else 1
         step = max(1, budget // (samples * length))

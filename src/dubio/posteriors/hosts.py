@@ -30,3 +30,8 @@ def load_host(
         inputs,
     )  # fmt: skip
     return host, missing
+
+
+def hashes_of(host: AdaptedModel) -> dict[str, str]:
+    """What a posterior is tied to: the base's weights and the tokenizer."""
+    return {what: host.hashes[what] for what in ("base", "tokenizer")}

@@ -53,6 +53,12 @@ class AdapterStack:
     def __len__(self) -> int:
         return len(next(iter(self.tensors().values())))
 
+    @property
+    def shared_body(self) -> bool:
+        """Whether all samples adapt the body alike (one tensor, expanded), so that it need run but once."""
+        body = [value for name, value in self.tensors().items() if name.startswith("layer/")]
+        return all(value.stride(0) == 0 for value in body)
+
     def tensors(self) -> dict[str, Tensor]:
         """Every tensor by name, `[S, ...]`: `layer/NAME.a`, `layer/NAME.b`, `.weight`, `.bias`, `head/NAME`."""
         found: dict[str, Tensor] = {}

@@ -73,14 +73,15 @@ Watcher = Callable[[int, int, Mapping[str, Tensor]], None]  # (epoch from 0, ste
 
 def train_stack(
     parameters: Parameters, train: LabelledTexts, validation: LabelledTexts, plan: StackPlan,
-    *, work: Path | None = None, watch: Watcher | None = None,
+    *, work: Path | None = None, watch: Watcher | None = None, begin: Mapping[str, Tensor] | None = None,
 ) -> Progress:  # fmt: skip
     """Trains len(plan.seeds) members; `best` holds each member's parameters at its best epoch.
 
     work: folder for the state after each epoch, from which a killed run resumes. watch: called after every step.
+    begin: parameters to start from instead of the members' own start.
     """
     run = _Run(parameters, train, plan)
-    state = run.begin(work)
+    state = run.begin(work, begin)
     total = plan.epochs * run.steps
     with progress("training", total, "steps", plan.show) as advance:
         advance(len(state.history) * run.steps)
@@ -143,9 +144,10 @@ class _Run:
         about |= {"kind": type(parameters).__name__, "scale": parameters.scale, **parameters.host.hashes}
         self.key = sha256_json({**plan.__dict__, **about})
 
-    def begin(self, work: Path | None) -> Progress:
+    def begin(self, work: Path | None, start: Mapping[str, Tensor] | None = None) -> Progress:
         """From the start, or from the last epoch under `work`."""
-        values = self.parameters.start(self.plan.seeds)
+        values = dict(start) if start is not None else self.parameters.start(self.plan.seeds)
+        values = {name: value.detach().clone() for name, value in values.items()}
         state = Progress(values, {n: v.clone() for n, v in values.items()}, [0] * len(self.plan.seeds))
         moments: dict[str, dict[str, Tensor]] = {}
         path = None if work is None else self._path(work)

@@ -19,6 +19,12 @@ def open_artifact(folder: str | Path, model: AdaptedModel) -> Artifact:
     return artifact
 
 
+def posteriors_of(artifact: Artifact) -> list[str]:
+    """Names of the posteriors whose samples the artefact's methods read, sorted."""
+    found = {getattr(method.score.config, "posterior", None) for method in artifact.methods.values()}
+    return sorted(name for name in found if name is not None)
+
+
 def check_model(artifact: Artifact, model: AdaptedModel) -> None:
     """Raises ArtifactError unless the artefact was fitted on this model as it runs now."""
     fitted = artifact.model

@@ -1,5 +1,6 @@
 """A file on disk -> a checked text table with its representations, labels and row hashes."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from dubio.data.tables import TextTable
 from dubio.models.cache import StoredRepresentations
 from dubio.models.extraction import Extraction, extract_to
 from dubio.models.loading import AdaptedModel
+from dubio.posteriors.sampling import Sampler, sample_to
 
 
 @dataclass(frozen=True)
@@ -37,14 +39,17 @@ def repeats(table: TextTable) -> Int64:
 
 
 def prepare(
-    model: AdaptedModel, table: TextTable, cache: Path, *, need_labels: bool, how: Extraction | None = None
-) -> Prepared:
-    """Maps the labels and extracts the table under `cache`.
+    model: AdaptedModel, table: TextTable, cache: Path, *, need_labels: bool, how: Extraction | None = None,
+    samplers: Sequence[Sampler] = (),
+) -> Prepared:  # fmt: skip
+    """Maps the labels, extracts the table under `cache`, and draws the samples of each posterior.
 
     Raises DubioError on labels that the model does not have, before any forward pass.
     """
     labels = table.label_ids(model.labels) if need_labels else None
-    return Prepared(table, extract_to(model, table.texts, table.pairs, cache, labels=labels, how=how))
+    stored = extract_to(model, table.texts, table.pairs, cache, labels=labels, how=how)
+    drawn = {s.stored.name: sample_to(s, table.texts, table.pairs, cache, how) for s in samplers}
+    return Prepared(table, replace(stored, samples=drawn))
 
 
 def split_facts(tables: dict[str, TextTable], report: SplitReport) -> dict[str, SplitFacts]:

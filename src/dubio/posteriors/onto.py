@@ -1,0 +1,111 @@
+"""Posteriors made from an adapter that is there already: MC-dropout, TFB, last-layer Laplace.
+
+In: an adapter folder (plain LoRA), and labelled rows where the method needs them. Out: a posterior to store beside it.
+"""
+
+import time
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from peft import PeftConfig, PeftModel
+from torch import Tensor
+
+from dubio.adapters.training import LabelledTexts
+from dubio.containers import Representations
+from dubio.errors import DubioError
+from dubio.measures import log_mean
+from dubio.models.adapter_files import find_adapter
+from dubio.models.base import load_base
+from dubio.models.extraction import Extraction
+from dubio.models.loading import AdaptedModel
+from dubio.posteriors.base import Posterior
+from dubio.posteriors.forms import facts_of
+from dubio.posteriors.hosts import hashes_of, load_host
+from dubio.posteriors.laplace import fit_laplace
+from dubio.posteriors.mc_dropout import McDropout
+from dubio.posteriors.members import stack_of
+from dubio.posteriors.sampling import Sampler, sample
+from dubio.posteriors.stack import AdapterStack
+from dubio.posteriors.store import Stored
+from dubio.posteriors.tfb import Tfb
+
+SEARCH_ROWS = 512  # labelled rows that TFB's search looks at
+
+
+@dataclass(frozen=True)
+class Source:
+    """An adapter as a stack of one on its base."""
+
+    stack: AdapterStack
+    host: AdaptedModel
+    rate: float
+
+    @property
+    def values(self) -> dict[str, Tensor]:
+        """Its parameters `[1, ...]`."""
+        return self.stack.tensors()
+
+
+def read_adapter(model: AdaptedModel, folder: Path) -> Source:
+    """The LoRA adapter under `folder` with its base, which `model` has proven.
+
+    Raises DubioError where there is no adapter, or it is not plain LoRA.
+    """
+    files = find_adapter(folder)
+    if files is None:
+        raise DubioError(f"{folder} is a whole model; a posterior over adapters needs an adapter")
+    loaded, _, _ = load_base(model.base, list(model.labels), "cpu", files.folder)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        config: Any = PeftConfig.from_pretrained(str(files.folder))
+        adapted = PeftModel.from_pretrained(loaded, str(files.folder), config=config, is_trainable=False)
+    stack = stack_of(adapted)
+    host, _ = load_host(
+        model.base, model.labels, device=model.device, precision=model.precision, max_length=model.max_length
+    )
+    return Source(stack.to(model.device), host, float(getattr(config, "lora_dropout", 0.0)))
+
+
+def make_mc_dropout(source: Source, *, rate: float | None = None) -> Stored:
+    """rate: of the inputs of A that are dropped; None: as the adapter was trained.
+
+    Raises DubioError at a rate of 0: an adapter trained without dropout has none to keep on.
+    """
+    chosen = source.rate if rate is None else rate
+    if not 0 < chosen < 1:
+        raise DubioError(
+            f"the adapter was trained with a dropout of {source.rate}, and MC-dropout at rate {chosen} never varies; "
+            "set a rate between 0 and 1"
+        )
+    tensors = {f"mean|{name}": value for name, value in source.values.items()}
+    return _stored("mc_dropout", McDropout(tensors, {"rate": chosen, "seconds": 0.0}), source)
+
+
+def make_tfb(source: Source, rows: LabelledTexts, *, tolerance: float = 0.003, samples: int = 10) -> Stored:
+    """The largest noise under which the NLL of `rows` (at most 512 of them, held out) rises by `tolerance` at most."""
+    start = time.perf_counter()
+    texts, labels = list(rows.texts[:SEARCH_ROWS]), rows.labels[:SEARCH_ROWS]
+    pairs = None if rows.pairs is None else list(rows.pairs[:SEARCH_ROWS])
+
+    def nll(posterior: Tfb) -> float:
+        count = samples if posterior.fact("sigma") else 1
+        sampler = Sampler(source.host, _stored("tfb", posterior, source), count)
+        mean = log_mean(sample(sampler, texts, pairs, Extraction(show=False)))
+        return -float(mean[np.arange(len(labels)), labels].mean())
+
+    found = Tfb.rotated(source.values).searched(nll, tolerance=tolerance)
+    return _stored("tfb", found.with_facts(tolerance=tolerance, seconds=time.perf_counter() - start), source)
+
+
+def make_laplace(source: Source, model: AdaptedModel, train: Representations) -> Stored:
+    """Kronecker-factored, prior precision by the marginal likelihood on the training rows' features."""
+    start = time.perf_counter()
+    found = fit_laplace(source.values, model.head, np.asarray(train.features), labels=train.known_labels)
+    return _stored("laplace", found.with_facts(seconds=time.perf_counter() - start), source)
+
+
+def _stored(name: str, posterior: Posterior, source: Source) -> Stored:
+    return Stored(name, posterior, facts_of(source.stack), hashes_of(source.host), posterior.samples)

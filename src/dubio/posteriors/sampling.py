@@ -1,0 +1,103 @@
+"""Texts -> log-probabilities of S adapters drawn from a posterior, shard by shard, memory bounded by the shard.
+
+A shard's name is the hash of the base, the posterior, S, the seed, and the texts; it is whole or absent, so a killed
+run resumes with the missing ones.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.numpy import save_file
+
+from dubio.arrays import Float32, check_finite
+from dubio.errors import DubioError
+from dubio.files import atomic_path, sha256_json
+from dubio.models.cache import map_arrays
+from dubio.models.extraction import Block, Extraction, batches, blocks_of, pad, shard_key, tokenize
+from dubio.models.loading import AdaptedModel
+from dubio.posteriors.engine import StackEngine
+from dubio.posteriors.forms import form_of
+from dubio.posteriors.store import Stored
+from dubio.progress import progress
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """S adapters drawn from a stored posterior, on their base. Raises DubioError on another base."""
+
+    host: AdaptedModel
+    stored: Stored
+    samples: int | None = None
+    seed: int = 0
+
+    def engine(self) -> StackEngine:
+        """The engine with the drawn stack in it."""
+        for what, digest in self.stored.base.items():
+            if self.host.hashes.get(what) != digest:
+                raise DubioError(f"posterior {self.stored.name} belongs to another {what}; make it again on this one")
+        count = self.samples or self.stored.samples
+        values = self.stored.posterior.draw(count, self.seed)
+        stack = form_of(self.stored.form, self.host)({n: v.to(self.host.device) for n, v in values.items()})
+        return StackEngine(self.host.model, self.host.site, stack, self.host.inputs)
+
+    @property
+    def key(self) -> str:
+        """What the samples depend on besides model and texts."""
+        return sha256_json([self.stored.name, self.stored.sha256, self.samples or self.stored.samples, self.seed])
+
+
+def sample(
+    sampler: Sampler, texts: Sequence[str], pairs: Sequence[str] | None = None, how: Extraction | None = None
+) -> Float32:
+    """`[S, N, C]` log-probabilities of all rows, in memory; raises DubioError as `extract` does."""
+    how, engine = how or Extraction(), sampler.engine()
+    with progress(f"sampling {sampler.stored.name}", len(texts), show=how.show) as advance:
+        parts: list[Float32] = []
+        for block in blocks_of(texts, pairs, how.shard_rows):
+            parts.append(_block(sampler.host, engine, block, how))
+            advance(len(block.texts))
+    return np.concatenate(parts, axis=1)
+
+
+def sample_to(
+    sampler: Sampler, texts: Sequence[str], pairs: Sequence[str] | None, cache: Path, how: Extraction | None = None
+) -> tuple[Path, ...]:
+    """As `sample`, into shards `log_probabilities` under `cache`, aligned with those of `extract_to`."""
+    how, engine = how or Extraction(), None
+    paths: list[Path] = []
+    with progress(f"sampling {sampler.stored.name}", len(texts), show=how.show) as advance:
+        for block in blocks_of(texts, pairs, how.shard_rows):
+            key = sha256_json([shard_key(sampler.host, block, how), sampler.key])
+            path = cache / f"{key}.safetensors"
+            if not _is_whole(path, len(block.texts)):
+                engine = engine or sampler.engine()
+                table = _block(sampler.host, engine, block, how)
+                with atomic_path(path) as temporary:
+                    save_file({"log_probabilities": table}, temporary)
+            advance(len(block.texts))
+            paths.append(path)
+    return tuple(paths)
+
+
+def _block(host: AdaptedModel, engine: StackEngine, block: Block, how: Extraction) -> Float32:
+    """`[S, n, C]` of a block, in the rows' own order."""
+    tokens = tokenize(host, block.texts, block.pairs)
+    lengths = np.array([len(ids) for ids in tokens["input_ids"]])
+    out = np.empty((len(engine.stack), len(lengths), len(host.labels)), dtype=np.float32)
+    budget = how.budget(host)
+    for rows in batches(lengths, budget):
+        batch = pad({key: [values[i] for i in rows] for key, values in tokens.items()}, host)
+        _, logits = engine.forward(batch, budget)
+        out[:, rows] = torch.log_softmax(logits.double(), dim=2).float().cpu().numpy()
+    check_finite(out.min(axis=(0, 2)), "samples", block.start)
+    return out
+
+
+def _is_whole(path: Path, rows: int) -> bool:
+    try:
+        return path.exists() and map_arrays(path)["log_probabilities"].shape[1] == rows
+    except (DubioError, KeyError, IndexError):
+        return False

@@ -1,0 +1,82 @@
+"""A posterior on disk, beside its adapter: `posteriors/NAME/`, one safetensors and one JSON that hashes it.
+
+The JSON is renamed into place last: a folder with one is a whole posterior. No pickle, no code.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+
+from dubio.errors import ArtifactError
+from dubio.files import atomic_path, sha256_json, write_json
+from dubio.posteriors.base import Posterior
+from dubio.posteriors.registry import get_posterior
+
+FOLDER, FACTS, SCHEMA = "posteriors", "posterior.json", 1
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A posterior with its name, its form, the base that it belongs to (hashes), and the digest of all of it."""
+
+    name: str
+    posterior: Posterior
+    form: Mapping[str, Any]
+    base: Mapping[str, str]
+    samples: int
+    sha256: str = ""
+
+
+def save_posterior(adapter: Path, stored: Stored) -> Path:
+    """Writes `adapter/posteriors/NAME/`; returns the JSON's path. Raises DubioError where it cannot be written."""
+    folder = adapter / FOLDER / stored.name
+    data = save({name: value.detach().cpu().contiguous() for name, value in stored.posterior.tensors.items()})
+    digest = hashlib.sha256(data).hexdigest()
+    path = folder / f"tensors-{digest[:12]}.safetensors"
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(data)
+    body = {
+        "schema_version": SCHEMA, "name": stored.name, "facts": dict(stored.posterior.facts), "form": dict(stored.form),
+        "base": dict(stored.base), "samples": stored.samples, "file": path.name, "sha256": digest,
+    }  # fmt: skip
+    write_json(folder / FACTS, {**body, "digest": sha256_json(body)})
+    for other in folder.glob("*.safetensors"):
+        if other != path:
+            other.unlink(missing_ok=True)
+    return folder / FACTS
+
+
+def find_posteriors(adapter: Path) -> list[str]:
+    """Names of the whole posteriors beside an adapter, sorted."""
+    return sorted(path.parent.name for path in (adapter / FOLDER).glob(f"*/{FACTS}"))
+
+
+def load_posterior(adapter: Path, name: str) -> Stored:
+    """Reads and checks; raises ArtifactError where a file is absent, changed, or of another schema."""
+    folder = adapter / FOLDER / name
+    try:
+        facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+        body = {key: value for key, value in facts.items() if key != "digest"}
+        if facts["schema_version"] != SCHEMA or facts["digest"] != sha256_json(body):
+            raise ValueError("changed after it was written, or of another schema")
+        data = (folder / Path(facts["file"]).name).read_bytes()
+        if hashlib.sha256(data).hexdigest() != facts["sha256"]:
+            raise ValueError(f"{facts['file']} was changed after it was written")
+        posterior = get_posterior(facts["name"]).load()(load(data), facts["facts"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, SafetensorError) as error:
+        reason = f"{type(error).__name__}: {error}" if not isinstance(error, ValueError) else str(error)
+        raise ArtifactError(f"{folder}: the posterior cannot be read ({reason}); make it again") from error
+    return Stored(name, posterior, facts["form"], facts["base"], int(facts["samples"]), facts["digest"])
+
+
+def seconds_and_bytes(stored: Stored) -> tuple[float, int]:
+    """(seconds that it took to make, bytes of its tensors)."""
+    size = sum(value.numel() * torch.finfo(value.dtype).bits // 8 for value in stored.posterior.tensors.values())
+    return float(stored.posterior.facts.get("seconds", 0.0)), size

@@ -1,0 +1,124 @@
+"""Posteriors that take a training run of their own: the LoRA ensemble, SWAG over LoRA, SWAG over LoRA-XS.
+
+In: a base, training and validation rows. Out: a folder with a plain PEFT adapter (the first member, or the best epoch
+before SWAG's constant phase), which every post-hoc method works on, and the posterior beside it.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from dubio.adapters.training import LabelledTexts, TrainingPlan, lora_targets
+from dubio.errors import DubioError
+from dubio.files import check_folder
+from dubio.posteriors.base import Posterior
+from dubio.posteriors.ensemble import Ensemble
+from dubio.posteriors.export import export_member
+from dubio.posteriors.forms import facts_of
+from dubio.posteriors.hosts import hashes_of, load_host
+from dubio.posteriors.parameters import LoraParameters, Parameters, XsParameters, fresh_layers, targets_of
+from dubio.posteriors.store import FOLDER, Stored, save_posterior
+from dubio.posteriors.swag import SCALES, Moments
+from dubio.posteriors.training import StackPlan, train_stack
+
+
+@dataclass(frozen=True)
+class PosteriorPlan:
+    """Settings besides those of the adapter. members: of an ensemble. penalty, decay_b: see StackPlan.
+
+    swag_epochs: of the constant phase after the plan's epochs; collections: in each of them; deviations: k.
+    """
+
+    members: int = 5
+    penalty: float = 0.0
+    decay_b: float | None = None
+    swag_epochs: int = 10
+    swag_rate: float | None = None
+    collections: int = 1
+    deviations: int = 10
+    scale: float = SCALES["formula"]
+
+
+def train_posterior(
+    name: str, base: str, labels: Sequence[str], rows: tuple[LabelledTexts, LabelledTexts], out: Path,
+    plan: TrainingPlan, extra: PosteriorPlan,
+) -> Mapping[str, Any]:  # fmt: skip
+    """Trains posterior `name` on rows (train, validation) and saves adapter and posterior under `out`.
+
+    Returns the training record. A killed run resumes from its last epoch. Raises DubioError where `out` holds an
+    adapter already, or on settings or a base that cannot be trained.
+    """
+    if (out / "adapter_config.json").exists():
+        raise DubioError(f"{out} already holds an adapter; choose another folder or delete it")
+    check_folder(out)
+    train, validation = rows
+    start = time.perf_counter()
+    host, missing = load_host(base, labels, device=plan.device, max_length=plan.max_length)
+    targets = targets_of(host, lora_targets(host.model))
+    kind = XsParameters if name == "swag_lora_xs" else LoraParameters
+    parameters = kind(host, targets, plan.rank, plan.alpha / plan.rank, fresh_layers(host, missing))
+    work = out / ".posterior-training"
+    seeds = tuple(plan.seed + m for m in range(extra.members if name == "ensemble" else 1))
+    first = _stack_plan(plan, extra, seeds)
+    found = train_stack(parameters, train, validation, first, work=work)
+    if name == "ensemble":
+        values = {f"member|{n}": v for n, v in found.best.items()}
+        posterior: Posterior = Ensemble(values, {"best_epoch": found.best_epoch})
+        count = extra.members
+    else:
+        posterior = _collect(parameters, rows, first, extra, found.best)
+        count = posterior.samples
+    posterior = posterior.with_facts(
+        seconds=time.perf_counter() - start, settings=asdict(extra), trainable=_numbers(found.best) // len(seeds)
+    )
+    save_posterior(out, Stored(name, posterior, facts_of(parameters), hashes_of(host), count))
+    accuracy = [entry["accuracy"][0] for entry in found.history]
+    record = {
+        "base": base, "base_sha256": host.hashes["base"], "labels": list(labels), "max_length": plan.max_length,
+        "plan": asdict(plan), "posterior": {"name": name, **asdict(extra)},
+        "train": {"rows": len(train.texts), "sha256": train.sha256},
+        "validation": {"rows": len(validation.texts), "sha256": validation.sha256},
+        "validation_accuracy": accuracy, "best_epoch": 1 + int(np.argmax(accuracy)), "history": found.history,
+    }  # fmt: skip
+    export_member(host, parameters.stack({n: v.detach() for n, v in found.best.items()}), 0, out, record)
+    for path in work.glob("*"):
+        path.unlink()
+    if work.exists():
+        work.rmdir()
+    return {**record, "folder": str(out / FOLDER / name)}
+
+
+def _collect(
+    parameters: Parameters, rows: tuple[LabelledTexts, LabelledTexts], plan: StackPlan, extra: PosteriorPlan,
+    begin: Mapping[str, Tensor],
+) -> Posterior:  # fmt: skip
+    """SWAG's constant phase, from the best epoch: a collection every so many steps."""
+    chosen = (".core",) if isinstance(parameters, XsParameters) else (".a", ".b")
+    moments = Moments(extra.deviations, chosen)
+    steps = -(-len(rows[0].texts) // plan.batch_size)
+    every = max(1, steps // extra.collections)
+
+    def watch(_: int, step: int, values: Mapping[str, Tensor]) -> None:
+        if step % every == 0 and step // every <= extra.collections:
+            moments.add(values)
+
+    rate = extra.swag_rate or plan.learning_rate
+    constant = replace(plan, epochs=extra.swag_epochs, learning_rate=rate, constant=True, warmup=0.0)
+    train_stack(parameters, *rows, constant, begin=begin, watch=watch)
+    return moments.posterior(extra.scale)
+
+
+def _stack_plan(plan: TrainingPlan, extra: PosteriorPlan, seeds: tuple[int, ...]) -> StackPlan:
+    return StackPlan(
+        seeds=seeds, learning_rate=plan.learning_rate, weight_decay=plan.weight_decay, decay_b=extra.decay_b,
+        epochs=plan.epochs, batch_size=plan.batch_size, dropout=plan.dropout, penalty=extra.penalty, show=plan.show,
+    )  # fmt: skip
+
+
+def _numbers(values: Mapping[str, Tensor]) -> int:
+    return sum(value.numel() for value in values.values())

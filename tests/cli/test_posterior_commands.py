@@ -1,0 +1,135 @@
+"""Posteriors from the command line: trained or made, found by fit, evaluate and score, and exported for peft."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+from dubio.measures import log_mean
+from dubio.models.loading import load
+from dubio.posteriors.hosts import load_host
+from dubio.posteriors.sampling import Sampler, sample
+from dubio.posteriors.store import load_posterior
+from dubio.scores.registry import sampled_names
+from tiny_classifier import dubio, read_rows
+
+pytestmark = pytest.mark.usefixtures("cached")
+SMALL = ("--set", "epochs=3", "--set", "learning_rate=0.03", "--set", "batch_size=32", "--set", "max_length=32")
+METHODS = "softmax_response,entropy"
+
+
+@pytest.fixture(scope="module")
+def trained(tiny, tmp_path_factory):
+    """Posterior -> adapter folder trained with it."""
+    root, made = tmp_path_factory.mktemp("posteriors"), {}
+
+    def make(name):
+        if name not in made:
+            own = {
+                "ensemble": ("--members", "3", "--set", "penalty=0.001"),
+                "swag_lora": ("--set", "swag_epochs=3", "--set", "collections=2", "--set", "deviations=3"),
+                "swag_lora_xs": ("--set", "swag_epochs=3", "--set", "collections=2", "--set", "scale=1"),
+            }[name]
+            done = dubio("train", "--train", tiny.train, "--validation", tiny.validation, "--model", tiny.base, "--out",
+                         root / name, "--posterior", name, *own, *SMALL)  # fmt: skip
+            assert (done.code, done.err) == (0, ""), done
+            made[name] = root / name
+        return made[name]
+
+    return make
+
+
+@pytest.mark.parametrize("name", ["ensemble", "swag_lora", "swag_lora_xs"])
+def test_a_trained_posterior_goes_all_the_way(trained, tiny, tmp_path, name):
+    adapter = trained(name)
+    model = load(adapter)
+    host, _ = load_host(model.base, model.labels, max_length=model.max_length)
+    stored = load_posterior(adapter, name)
+    table = read_rows(tiny.test)[:40]
+    drawn = sample(Sampler(host, stored), [row["text"] for row in table])
+    assert drawn.shape == (stored.samples, 40, 3)
+    if name == "ensemble":  # the adapter beside it is the first member
+        from dubio.models.extraction import extract
+
+        alone = extract(model, [row["text"] for row in table])
+        expected = torch.log_softmax(torch.from_numpy(alone.logits), dim=1).numpy()
+        np.testing.assert_allclose(drawn[0], expected, atol=1e-4)
+    measures = ",".join(f"{name}.{measure}" for measure in ("response", "mutual_information"))
+    fit = dubio("fit", adapter, "--calibration", tiny.calibration, "--methods", f"{METHODS},{measures}")
+    assert fit.code == 0, fit
+    report = tmp_path / "report"
+    done = dubio("evaluate", adapter, "--test", tiny.test, "--ood", tiny.ood, "--report", report)
+    assert done.code == 0, done
+    found = {(m["method"], m["metric"]): m["value"] for m in json.loads((report / "metrics.json").read_text())}
+    assert found[f"{name}.response", "error_roc_auc"] > 0.6
+    assert found[name, "system_accuracy"] > 0.6
+    done = dubio("score", adapter, tiny.test, "--output", tmp_path / "out.csv")
+    assert done.code == 0, done
+    rows = read_rows(tmp_path / "out.csv")
+    assert {f"uncertainty_{m}" for m in measures.split(",")} <= set(rows[0])
+    whole = sample(Sampler(host, stored), [row["text"] for row in read_rows(tiny.test)])
+    accuracy = (log_mean(whole).argmax(axis=1) == [model.labels.index(r["label"]) for r in rows]).mean()
+    assert found[name, "system_accuracy"] == pytest.approx(accuracy)
+
+
+def test_what_is_made_from_an_adapter(tiny, tmp_path):
+    adapter = tmp_path / "adapter"
+    shutil.copytree(tiny.adapter, adapter, ignore=shutil.ignore_patterns("dubio"))
+    for name, options in {
+        "mc_dropout": ("--rate", "0.2", "--samples", "6"),
+        "tfb": ("--rows", tiny.validation),
+        "laplace": ("--rows", tiny.train),
+    }.items():
+        done = dubio("posterior", adapter, name, *options)
+        assert done.code == 0, done
+    assert load_posterior(adapter, "mc_dropout").samples == 6
+    assert load_posterior(adapter, "tfb").posterior.fact("sigma") > 0
+    fit = dubio("fit", adapter, "--calibration", tiny.calibration)
+    assert fit.code == 0, fit
+    manifest = json.loads((adapter / "dubio" / "manifest.json").read_text())
+    names = {entry["name"] for entry in manifest["methods"]}
+    for name in ("mc_dropout", "tfb", "laplace"):
+        assert set(sampled_names(name)) <= names
+        assert f"posterior_{name}_sha256" in manifest["model"]
+    again = dubio("posterior", adapter, "mc_dropout", "--rate", "0.3")
+    assert again.code == 0
+    refused = dubio("score", adapter, tiny.test, "--output", tmp_path / "out.csv")
+    assert (refused.code, refused.err.count("\n")) == (2, 1)
+    assert "posterior mc_dropout is not the one that was fitted on" in refused.err
+    assert not (tmp_path / "out.csv").exists()
+    shutil.rmtree(adapter / "posteriors" / "mc_dropout")
+    gone = dubio("score", adapter, tiny.test, "--output", tmp_path / "out.csv")
+    assert (gone.code, "there is no posterior mc_dropout" in gone.err) == (2, True)
+
+
+@pytest.mark.parametrize(("arguments", "words"), [
+    (("nonsense",), "no posterior named 'nonsense'"), (("ensemble",), "takes a training run of its own"),
+    (("tfb",), "needs labelled rows"), (("mc_dropout", "--rate", "1.5"), "lies between 0 and 1"),
+    (("tfb", "--rows", "absent.csv"), "absent.csv"), (("mc_dropout", "--samples", "0"), "at least 1"),
+    (("mc_dropout",), "never varies"), (("laplace", "--rate", "0.1"), "--rate is for mc_dropout"),
+])  # fmt: skip
+def test_bad_input_is_one_line_and_writes_nothing(tiny, tmp_path, arguments, words):
+    adapter = tmp_path / "adapter"
+    shutil.copytree(tiny.adapter, adapter, ignore=shutil.ignore_patterns("dubio"))
+    config = json.loads((adapter / "adapter_config.json").read_text())
+    (adapter / "adapter_config.json").write_text(json.dumps({**config, "lora_dropout": 0.0}))
+    extra = ("--rows", tiny.train) if arguments[0] == "laplace" else ()
+    done = dubio("posterior", adapter, *arguments, *extra)
+    assert (done.code, done.err.count("\n"), done.out) == (2, 1, ""), done
+    assert words in done.err
+    assert not (adapter / "posteriors").exists()
+
+
+@pytest.mark.parametrize(("options", "words"), [
+    (("--posterior", "tfb"), "is made from a trained adapter"), (("--members", "3"), "--members is for"),
+    (("--posterior", "ensemble", "--members", "1"), "at least 2 members"),
+    (("--posterior", "nonsense"), "no posterior named"), (("--set", "penalty=1"), "no training setting 'penalty'"),
+    (("--posterior", "ensemble", "--set", "penalty=x"), "is not a float"),
+])  # fmt: skip
+def test_bad_training_options_are_one_line(tiny, tmp_path, options, words):
+    done = dubio("train", "--train", tiny.train, "--model", tiny.base, "--out", tmp_path / "out", *options)
+    assert (done.code, done.err.count("\n")) == (2, 1), done
+    assert words in done.err
+    assert not (tmp_path / "out").exists()
