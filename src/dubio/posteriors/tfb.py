@@ -51,8 +51,8 @@ class Tfb(Posterior):
         return values
 
     def searched(
-        self, nll: Callable[["Tfb"], float], *, tolerance: float = 0.003, bounds: tuple[float, float] = (1e-4, 1.0),
-        steps: int = 10,
+        self, nll: Callable[["Tfb"], float], *, tolerance: float = 0.003, bounds: tuple[float, float] = (1e-3, 1.0),
+        steps: int = 7,
     ) -> "Tfb":  # fmt: skip
         """With the largest sigma whose NLL is at most (1 + tolerance) times that at sigma 0, by bisection in log sigma.
 
