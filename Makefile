@@ -14,8 +14,9 @@ export HF_HUB_OFFLINE ?= 1
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
 	touch $@
 
-.venv/dev.done: .venv/runtime.done requirements/dev.txt
+.venv/dev.done: .venv/runtime.done requirements/dev.txt requirements/oracles.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements/dev.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -r requirements/oracles.txt
 	touch $@
 
 demo: .venv/runtime.done
