@@ -25,7 +25,11 @@ from dubio.errors import DubioError
 def log_mean(log_probabilities: NDArray[Any]) -> Float64:
     """Log of the mean prediction, `[S, N, C]` -> `[N, C]`; raises DubioError on another shape, or no samples."""
     table = _checked(log_probabilities)
-    return np.asarray(logsumexp(table, axis=0), dtype=np.float64) - np.log(len(table))
+    out = np.empty(table.shape[1:], dtype=np.float64)
+    for start in range(0, len(out), CHUNK):  # in float64 a part at a time: S tables of all rows may be large
+        part = table[:, start : start + CHUNK].astype(np.float64)
+        out[start : start + CHUNK] = logsumexp(part, axis=0) - np.log(len(table))
+    return out
 
 
 def log_complement(log_p: Float64, classes: Int64) -> Float64:
@@ -43,7 +47,7 @@ def predictive_entropy(log_probabilities: NDArray[Any]) -> Float64:
 
 def expected_entropy(log_probabilities: NDArray[Any]) -> Float64:
     """`[N]` mean entropy of the samples, in nats."""
-    p = np.exp(_checked(log_probabilities))
+    p = np.exp(_checked(log_probabilities).astype(np.float64))
     return -xlogy(p, p).sum(axis=2).mean(axis=0)
 
 
@@ -52,7 +56,7 @@ def mutual_information(log_probabilities: NDArray[Any]) -> Float64:
 
     Computed as (1/S) sum_s KL(p_s || p) term by term: a difference of entropies would be noise where samples agree.
     """
-    table = _checked(log_probabilities)
+    table = _checked(log_probabilities).astype(np.float64)
     mean = log_mean(table)
     p = np.exp(table)
     # A class of probability 0 adds nothing; elsewhere sum_c p_s (log p_s - log p) - p_s + p has no negative term.
@@ -63,7 +67,7 @@ def mutual_information(log_probabilities: NDArray[Any]) -> Float64:
 
 def class_variance(log_probabilities: NDArray[Any]) -> Float64:
     """`[N]` log of the largest variance over samples of a class's probability; one sample, or none differing: -745."""
-    variance = np.exp(_checked(log_probabilities)).var(axis=0).max(axis=1)
+    variance = np.exp(_checked(log_probabilities).astype(np.float64)).var(axis=0).max(axis=1)
     return np.log(np.maximum(variance, np.nextafter(0, 1)))
 
 
@@ -80,6 +84,8 @@ def response(log_probabilities: NDArray[Any], classes: Int64) -> Float64:
     return log_complement(log_mean(log_probabilities), classes)
 
 
+CHUNK = 8192  # rows
+
 MEASURES: Mapping[str, Callable[[NDArray[Any], Int64], Float64]] = {
     "response": response,
     "entropy": lambda table, _: predictive_entropy(table),
@@ -90,8 +96,8 @@ MEASURES: Mapping[str, Callable[[NDArray[Any], Int64], Float64]] = {
 }
 
 
-def _checked(log_probabilities: NDArray[Any]) -> Float64:
+def _checked(log_probabilities: NDArray[Any]) -> NDArray[Any]:
     table = np.asarray(log_probabilities)
     if table.ndim != 3 or len(table) == 0 or table.shape[2] < 2:
         raise DubioError(f"samples: expected log-probabilities [samples, rows, classes], got shape {table.shape}")
-    return table.astype(np.float64)
+    return table

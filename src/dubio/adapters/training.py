@@ -86,7 +86,7 @@ def train_adapter(
     if (out / "adapter_config.json").exists():
         raise DubioError(f"{out} already holds an adapter; choose another folder or delete it")
     check_folder(out)
-    _check(plan, labels, train, validation)
+    check_plan(plan, labels, train, validation)
     set_seed(plan.seed)
     model, tokenizer, missing = load_base(base, list(labels), plan.device)
     if not plan.base_dropout:
@@ -173,7 +173,8 @@ class _Rows:
         return self.rows[index]
 
 
-def _check(plan: TrainingPlan, labels: Sequence[str], train: LabelledTexts, validation: LabelledTexts) -> None:
+def check_plan(plan: TrainingPlan, labels: Sequence[str], train: LabelledTexts, validation: LabelledTexts) -> None:
+    """Raises DubioError on settings out of range, labels outside the classes, or rows that nothing is learned from."""
     if plan.precision not in ("auto", "float32", "bfloat16"):
         raise DubioError(f"unknown precision {plan.precision!r}; choose auto, float32 or bfloat16")
     for name in ("rank", "alpha", "learning_rate", "epochs", "batch_size", "max_length"):

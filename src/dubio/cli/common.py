@@ -7,19 +7,22 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from dubio.artifacts.manifest import read_manifest
 from dubio.artifacts.store import FOLDER, Artifact
 from dubio.data.columns import Columns
 from dubio.data.tables import TextTable, read_table
-from dubio.errors import ArtifactError, DubioError
+from dubio.errors import DubioError
 from dubio.files import check_folder
 from dubio.models.base import check_device, has_bfloat16
 from dubio.models.extraction import Extraction
 from dubio.models.loading import AdaptedModel, load
-from dubio.posteriors.hosts import load_host
+from dubio.posteriors.hosts import host_under
 from dubio.posteriors.sampling import Sampler
-from dubio.posteriors.store import Stored, find_posteriors, load_posterior
-from dubio.workflow.opening import open_artifact, posteriors_of
+from dubio.posteriors.store import Stored
+from dubio.workflow.opening import open_artifact, read_posteriors
 from dubio.workflow.tables import Prepared, prepare
 
 
@@ -86,14 +89,7 @@ class Session:
 
         Raises ArtifactError where a file was changed, or the artefact belongs to another adapter, precision or length.
         """
-        artifact = open_artifact(self.folder, self.model)
-        for name in posteriors_of(artifact):
-            if (
-                name in self.posteriors
-                and artifact.model.get(f"posterior_{name}_sha256") != self.posteriors[name].sha256
-            ):
-                raise ArtifactError(f"posterior {name} is not the one that was fitted on; run `dubio fit` again")
-        return artifact
+        return open_artifact(self.folder, self.model, self.posteriors)
 
     def read(self, source: str, labels: bool = True) -> TextTable:
         """A checked table; `labels`: whether they are needed."""
@@ -103,8 +99,7 @@ class Session:
     @cached_property
     def posteriors(self) -> dict[str, Stored]:
         """The posteriors beside the adapter, by name; raises ArtifactError where one is damaged."""
-        folder = Path(self.adapter)
-        return {name: load_posterior(folder, name) for name in find_posteriors(folder)} if folder.is_dir() else {}
+        return read_posteriors(self.adapter) if Path(self.adapter).is_dir() else {}
 
     def samplers(self, names: Iterable[str]) -> list[Sampler]:
         """Samplers of these posteriors on one base; raises DubioError where one is not there."""
@@ -116,9 +111,13 @@ class Session:
                 )
         if not asked:
             return []
-        m = self.model
-        host, _ = load_host(m.base, m.labels, device=m.device, precision=m.precision, max_length=m.max_length)
+        host = host_under(self.model)
         return [Sampler(host, self.posteriors[name]) for name in asked]
+
+    def tuned_on(self, names: Iterable[str]) -> dict[str, NDArray[np.uint8]]:
+        """Hashes of the held-out rows that these posteriors were tuned on, by "posterior NAME"."""
+        found = {name: self.posteriors[name].rows for name in names if name in self.posteriors}
+        return {f"posterior {name}": rows for name, rows in found.items() if rows is not None}
 
     def prepare(
         self, tables: Mapping[str, TextTable], unlabelled: tuple[str, ...] = (), posteriors: Iterable[str] = ()

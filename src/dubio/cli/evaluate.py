@@ -38,7 +38,9 @@ def run(
         tables["ood"] = session.read(ood, labels=False)
     agreement = shares(tables["test"], AGREEMENT)
     artifact = session.open()
-    check_disjoint({"test": tables["test"]}, stored=artifact.hashes)
+    check_disjoint(
+        {"test": tables["test"]}, stored={**artifact.hashes, **session.tuned_on(posteriors_of(artifact))}
+    )  # fmt: skip
     prepared = session.prepare(tables, unlabelled=("ood",), posteriors=posteriors_of(artifact))
     rows = prepared["test"].load()
     strange = prepared["ood"].load() if ood is not None else None

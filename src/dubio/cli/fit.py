@@ -1,7 +1,5 @@
 """`dubio fit`: representations of train and calibration rows -> every method, a choice, an artefact by the adapter."""
 
-from dataclasses import replace
-
 import numpy as np
 
 from dubio.artifacts.store import FOLDER, Artifact, save_artifact
@@ -25,7 +23,7 @@ def run(session: Session, train: str | None, calibration: str, methods: str | No
     if train is not None:
         tables["train"] = session.read(train)
     tables["calibration"] = session.read(calibration)
-    report = check_disjoint(tables)
+    report = check_disjoint(tables, stored=session.tuned_on(needed_posteriors(names, session)))
     check_classes(tables["calibration"], session.model.labels)
     drawn = needed_posteriors(names, session)
     prepared = session.prepare({"calibration": tables["calibration"]}, posteriors=drawn)
@@ -36,9 +34,8 @@ def run(session: Session, train: str | None, calibration: str, methods: str | No
         session.model.head,
         FitPlan(names, show=not session.quiet),
     )
-    artifact = artifact_of(fit, session.model, tables, session.name)
-    digests = {f"posterior_{name}_sha256": session.posteriors[name].sha256 for name in drawn}
-    artifact = replace(artifact, model={**artifact.model, **digests})
+    digests = {name: session.posteriors[name].sha256 for name in drawn}
+    artifact = artifact_of(fit, session.model, tables, session.name, posteriors=digests)
     path = save_artifact(session.folder, artifact, render_card(artifact))
     for name, why in fit.left_out.items():
         if train is not None or "train" not in get_method(name).needs:  # who gives no train rows knows
@@ -78,11 +75,11 @@ def needed_posteriors(names: tuple[str, ...] | None, session: Session) -> list[s
     return sorted(found)
 
 
-def check_classes(calibration: TextTable, labels: tuple[str, ...]) -> None:
-    """Raises DubioError where all calibration rows are of one class: a sample that cannot speak for the others."""
+def check_classes(calibration: TextTable, labels: tuple[str, ...], what: str = "calibration rows") -> None:
+    """Raises DubioError where all rows are of one class: a sample that cannot speak for the others."""
     found = np.unique(calibration.label_ids(labels))
     if len(found) < 2:
         raise DubioError(
-            f"{calibration.source}: all {len(calibration)} calibration rows are of class {labels[found[0]]!r}; give "
+            f"{calibration.source}: all {len(calibration)} {what} are of class {labels[found[0]]!r}; give "
             "held-out rows of all classes"
         )

@@ -72,6 +72,7 @@ def posterior(
         str | None, typer.Option(help="Labelled table: the training rows for laplace, held-out rows for tfb.")
     ] = None,
     rate: Annotated[float | None, typer.Option(help="Of mc_dropout (default: as the adapter was trained).")] = None,
+    masks: Annotated[str, typer.Option(help="Of mc_dropout: one a sample, or one a token as in peft.")] = "sample",
     samples: Annotated[int | None, typer.Option(help="Adapters to draw (default: the method's own).")] = None,
     base: Base = None,
     device: Device = "cpu",
@@ -88,7 +89,7 @@ def posterior(
     from dubio.cli.posterior import run
 
     session = Session(adapter, base, device, precision, (text, pair, label), max_length, cache, quiet)
-    run(session, name, rows, rate, samples)
+    run(session, name, rows, rate, samples, masks)
 
 
 @app.command()

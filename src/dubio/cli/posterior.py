@@ -13,7 +13,9 @@ from dubio.posteriors.registry import get_posterior
 from dubio.posteriors.store import FOLDER, save_posterior
 
 
-def run(session: Session, name: str, rows: str | None, rate: float | None, samples: int | None) -> None:
+def run(
+    session: Session, name: str, rows: str | None, rate: float | None, samples: int | None, masks: str = "sample"
+) -> None:
     """Checks options and rows before the model is loaded; the posterior appears whole."""
     if get_posterior(name).trained:
         raise DubioError(f"{name} takes a training run of its own; use `dubio train --posterior {name}`")
@@ -21,6 +23,8 @@ def run(session: Session, name: str, rows: str | None, rate: float | None, sampl
         raise DubioError(f"{name} needs labelled rows; give --rows")
     if rate is not None and (name != "mc_dropout" or not 0 < rate < 1):
         raise DubioError(f"--rate is for mc_dropout and lies between 0 and 1, not {rate} for {name}")
+    if masks not in ("sample", "token"):
+        raise DubioError(f"--masks is sample or token, not {masks!r}")
     if samples is not None and samples < 1:
         raise DubioError(f"--samples must be at least 1, not {samples}")
     folder = Path(session.adapter)
@@ -29,14 +33,15 @@ def run(session: Session, name: str, rows: str | None, rate: float | None, sampl
     check_folder(folder / FOLDER)
     table = session.read(rows) if rows is not None else None
     if table is not None:
-        check_classes(table, session.model.labels)
+        check_classes(table, session.model.labels, "rows")
     source = read_adapter(session.model, folder)
     if name == "mc_dropout":
-        stored = make_mc_dropout(source, rate=rate)
+        stored = make_mc_dropout(source, rate=rate, masks=masks)
     elif name == "tfb":
         assert table is not None
         labels = table.label_ids(session.model.labels)
         stored = make_tfb(source, LabelledTexts(table.texts, table.pairs, labels, table.content_hash))
+        stored = replace(stored, rows=table.rows_hash)  # tuned on them: they can neither certify nor test it
     else:
         assert table is not None
         stored = make_laplace(source, session.model, session.prepare({"train": table})["train"].load())

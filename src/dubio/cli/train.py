@@ -17,6 +17,7 @@ from dubio.posteriors.trained import PosteriorPlan, train_posterior
 
 # Least value, and the first that is too large; other counts are at least 1, other numbers at least 0.
 _RANGES = {"dropout": (0, 1), "seed": (0, 2**32), "deviations": (0, 1000)}
+_SWAG = ("swag_epochs", "swag_rate", "collections", "deviations", "scale")
 _SWITCH = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 
 
@@ -27,6 +28,7 @@ def run(
     """Without a validation table, a tenth of train is held out by a fixed seed."""
     own = {field.name for field in fields(PosteriorPlan)}
     plan = parse_plan([s for s in settings if posterior is None or s.partition("=")[0] not in own])
+    check_effect([s.partition("=")[0] for s in settings], posterior)
     extra = parse_extra([s for s in settings if s.partition("=")[0] in own], posterior, members)
     check_folder(out)
     table = read_table(train, columns=Columns(*columns), need_labels=True)
@@ -77,6 +79,16 @@ def parse_extra(settings: list[str], posterior: str | None, members: int | None)
     if plan.members < 2:
         raise DubioError(f"an ensemble needs at least 2 members, not {plan.members}")
     return plan
+
+
+def check_effect(names: list[str], posterior: str | None) -> None:
+    """Raises DubioError on a setting that would change nothing in a run of this posterior."""
+    if posterior is None:
+        return
+    idle = {"precision", "base_dropout"} | ({"members"} if posterior != "ensemble" else set(_SWAG))
+    for name in names:
+        if name in idle:
+            raise DubioError(f"setting {name} has no effect on --posterior {posterior}; leave it out")
 
 
 def parse_settings(settings: list[str], kinds: dict[str, Any]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ Safetensors only; a GGUF file works as base. Whatever does not fit is named: mis
 """
 
 import inspect
+import json
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -122,7 +123,7 @@ def load(
         )
     adapted = AdaptedModel(
         model, tokenizer, site, tuple(str(inner.config.id2label[i]) for i in range(inner.config.num_labels)),
-        "cpu", "float32", _length(max_length, record, tokenizer, model), name, kind, inner.config.model_type,
+        "cpu", "float32", length_of(max_length, record, tokenizer, model), name, kind, inner.config.model_type,
         hashes, _INPUTS & set(inspect.signature(inner.forward).parameters),
     )  # fmt: skip
     prove(adapted, files)
@@ -176,7 +177,7 @@ def _apply(files: AdapterFiles, base: str) -> tuple[nn.Module, Any]:
     return adapted, tokenizer
 
 
-def _length(asked: int | None, record: Mapping[str, Any], tokenizer: Any, model: nn.Module) -> int:
+def length_of(asked: int | None, record: Mapping[str, Any], tokenizer: Any, model: nn.Module) -> int:
     """Tokens a row: as asked or trained, within what positions and tokenizer allow."""
     inner: Any = model.get_base_model() if isinstance(model, PeftModel) else model
     positions = getattr(inner.config, "max_position_embeddings", 512) or 512
@@ -194,8 +195,10 @@ def _length(asked: int | None, record: Mapping[str, Any], tokenizer: Any, model:
 def _hash_of(tokenizer: Any) -> str:
     """SHA-256 of all that decides on token ids; a tokenizer without a fast backend is told by its vocabulary."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
+    # Truncation and padding are what the last call left there.
+    facts = None if backend is None else {**json.loads(backend.to_str()), "truncation": None, "padding": None}
     return sha256_json([
-        backend.to_str() if backend is not None else sorted(tokenizer.get_vocab().items()), type(tokenizer).__name__,
+        facts if facts is not None else sorted(tokenizer.get_vocab().items()), type(tokenizer).__name__,
         tokenizer.truncation_side, tokenizer.pad_token_id,
     ])  # fmt: skip
 

@@ -34,7 +34,7 @@ TEXTS = (
     "42",
 )
 # Of the largest absolute logit: rounding of a float32 pass, and of a bfloat16 pass's own head.
-_TOLERANCE = {"float32": 1e-4, "bfloat16": 5e-2}
+TOLERANCE = {"float32": 1e-4, "bfloat16": 5e-2}
 _PADDING = 10  # times as much between a padded batch and lone rows, whose sums run in another order
 
 
@@ -65,7 +65,7 @@ def check_fingerprint(model: AdaptedModel, stored: Float32, precision: str = "fl
     precision: of the forward pass that gave the stored ones.
     """
     found = fingerprint(model)
-    tolerance = max(_TOLERANCE[model.precision], _TOLERANCE[precision])
+    tolerance = max(TOLERANCE[model.precision], TOLERANCE[precision])
     limit = tolerance * max(1.0, float(np.abs(stored).max(initial=0.0)))
     gap = float(np.abs(found - stored).max()) if found.shape == stored.shape else float("inf")
     if not gap <= limit:
@@ -76,7 +76,7 @@ def check_fingerprint(model: AdaptedModel, stored: Float32, precision: str = "fl
 
 def _prove_head(model: AdaptedModel) -> None:
     """Features of padded batches, put through the head, against the model's own logits of the same and of lone rows."""
-    decoder, tolerance = model.site.pooling == "last", _TOLERANCE[model.precision]
+    decoder, tolerance = model.site.pooling == "last", TOLERANCE[model.precision]
     rows = [model.run(_batch(model, [text], "right")) for text in TEXTS]
     alone, lone_logits = torch.cat([z for z, _ in rows]), torch.cat([out for _, out in rows])
     if not bool(torch.isfinite(lone_logits).all()):

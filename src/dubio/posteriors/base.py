@@ -34,6 +34,11 @@ class Posterior(ABC):
         """Parameters `[S, ...]` of S adapters; the same seed gives the same ones."""
 
     @property
+    def token_rate(self) -> float:
+        """Share of the inputs of A that the engine is to drop, token by token."""
+        return 0.0
+
+    @property
     def stored(self) -> int:
         """How many numbers are kept."""
         return sum(value.numel() for value in self.tensors.values())

@@ -5,11 +5,13 @@ In: a base classifier without adapters, the site of its head, an `AdapterStack`.
 in a context and hooks removed after it, so that the model is as it was, also after an exception.
 """
 
+import hashlib
 from collections.abc import Generator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -31,12 +33,18 @@ class _Catch(nn.Module):
 
 @dataclass(frozen=True)
 class StackEngine:
-    """A stack on its base, a classifier without adapters. inputs: what the base takes of a tokenizer's output."""
+    """A stack on its base, a classifier without adapters. inputs: what the base takes of a tokenizer's output.
+
+    dropout: share of the inputs of A that `forward` drops, a mask for every token as peft draws them; the masks are
+    fixed by `seed`, the sample, and the tokens that run together, so that they do depend on the batch.
+    """
 
     model: nn.Module
     site: Site
     stack: AdapterStack
     inputs: frozenset[str] = frozenset({"input_ids", "attention_mask", "token_type_ids"})
+    dropout: float = 0.0
+    seed: int = 0
 
     @contextmanager
     def entered(self, layout: Layout, own_rows: bool = False) -> Generator[_Catch]:
@@ -73,31 +81,51 @@ class StackEngine:
         return pooled.reshape(layout.samples, layout.rows, -1)
 
     def forward(self, batch: Mapping[str, Tensor], budget: int = 2048) -> tuple[Tensor, Tensor]:
-        """Features `[S, n, d]` and logits `[S, n, C]`, float32, without gradients.
+        """Features `[S, n, d]` and logits `[S, n, C]`, float32, without gradients; see `pieces` for `budget`."""
+        found: dict[int, list[tuple[Tensor, Tensor]]] = {}
+        for first, features, logits in self.pieces(batch, budget):
+            found.setdefault(first, []).append((features, logits))
+        whole = [[torch.cat([pair[k] for pair in chunk], dim=1) for chunk in found.values()] for k in (0, 1)]
+        return torch.cat(whole[0]), torch.cat(whole[1])
+
+    def predict(self, batch: Mapping[str, Tensor], budget: int = 2048) -> Tensor:
+        """Logits `[S, n, C]` alone, as `forward`; the features of all samples are never held together."""
+        found: dict[int, list[Tensor]] = {}
+        for first, _, logits in self.pieces(batch, budget):
+            found.setdefault(first, []).append(logits)
+        return torch.cat([torch.cat(chunk, dim=1) for chunk in found.values()])
+
+    @torch.inference_mode()
+    def pieces(self, batch: Mapping[str, Tensor], budget: int) -> Generator[tuple[int, Tensor, Tensor]]:
+        """(number of the first sample, features `[s, n, d]`, logits `[s, n, C]`) of parts of the batch, rows in order.
 
         budget: tokens that run at once, padding included; rows are cut first, so that what lies below the first
         adapted block runs once for each row, and samples only where a single row of all of them is too long.
         """
-        if len(self.stack) > 1 and self.stack.shared_body:
-            features, _ = StackEngine(self.model, self.site, self.stack.take(slice(0, 1)), self.inputs).forward(
-                batch, budget
-            )
-            features = features.expand(len(self.stack), -1, -1)
-            with torch.inference_mode():
-                return features, self.logits(features)
         rows, length = batch["attention_mask"].shape
-        samples = max(1, min(len(self.stack), budget // length)) if runs_together(self.model) else 1
-        step = max(1, budget // (samples * length))
-        with torch.inference_mode():
-            found: list[list[tuple[Tensor, Tensor]]] = []
-            for first in range(0, len(self.stack), samples):
-                part = StackEngine(self.model, self.site, self.stack.take(slice(first, first + samples)), self.inputs)
-                layout = Layout(len(part.stack))
-                pieces = [{key: value[i : i + step] for key, value in batch.items()} for i in range(0, rows, step)]
-                features = [part.features(piece, layout) for piece in pieces]
-                found.append([(z, part.logits(z)) for z in features])
-            whole = [[torch.cat([pair[k] for pair in chunk], dim=1) for chunk in found] for k in (0, 1)]
-            return torch.cat(whole[0]), torch.cat(whole[1])
+        count = len(self.stack)
+        once = count > 1 and self.stack.shared_body and not self.dropout  # then the samples differ in their heads alone
+        together = 1 if once or not runs_together(self.model) else max(1, min(count, budget // length))
+        step = max(1, budget // (together * length))
+        for first in range(0, 1 if once else count, together):
+            part = replace(self, stack=self.stack.take(slice(first, first + together)))
+            for start in range(0, rows, step):
+                piece = {key: value[start : start + step] for key, value in batch.items()}
+                layout = Layout(len(part.stack), dropout=self.dropout, generators=self._generators(piece, first, part))
+                features = part.features(piece, layout)
+                if once:
+                    features = features.expand(count, -1, -1)
+                yield first, features, (self if once else part).logits(features)
+
+    def _generators(self, piece: Mapping[str, Tensor], first: int, part: "StackEngine") -> list[torch.Generator]:
+        if not self.dropout:
+            return []
+        ids = piece["input_ids"].cpu().numpy()
+        salt = int.from_bytes(hashlib.sha256(ids.tobytes()).digest()[:6], "big")
+        seeds = [
+            np.random.SeedSequence([self.seed, first + s, salt]).generate_state(1)[0] for s in range(len(part.stack))
+        ]
+        return [torch.Generator(piece["input_ids"].device).manual_seed(int(seed)) for seed in seeds]
 
     def logits(self, features: Tensor) -> Tensor:
         """`[S, n, C]` from features `[S, n, d]`: each sample by its own head, in float32 on the head's device."""

@@ -21,9 +21,12 @@ from dubio.posteriors.stack import AdapterStack, LowRank
 
 
 def export_member(
-    host: AdaptedModel, stack: AdapterStack, member: int, out: Path, record: Mapping[str, Any]
-) -> None:  # fmt: skip
-    """Writes sample number `member` under `out`: adapter, tokenizer, and the training record; the config comes last."""
+    host: AdaptedModel, stack: AdapterStack, member: int, out: Path, record: Mapping[str, Any], *, dropout: float = 0.0
+) -> None:
+    """Writes sample number `member` under `out`: adapter, tokenizer, and the training record; the config comes last.
+
+    dropout: at which it was trained, for peft's config.
+    """
     fresh, _ = load_host(host.base, host.labels, max_length=host.max_length)
     model = fresh.model
     low = {name: layer for name, layer in stack.layers.items() if isinstance(layer, LowRank)}
@@ -31,8 +34,8 @@ def export_member(
     first = next(iter(low))
     whole = sorted({name.split(".")[-2] for name in stack.layers if name not in low} | set(host.site.parts))
     config = LoraConfig(
-        task_type=TaskType.SEQ_CLS, r=ranks[first], lora_alpha=round(low[first].scale * ranks[first]), lora_dropout=0.0,
-        target_modules=list(low), modules_to_save=whole, rank_pattern=ranks,
+        task_type=TaskType.SEQ_CLS, r=ranks[first], lora_alpha=round(low[first].scale * ranks[first]),
+        lora_dropout=dropout, target_modules=list(low), modules_to_save=whole, rank_pattern=ranks,
         alpha_pattern={name: layer.scale * ranks[name] for name, layer in low.items()},
         fan_in_fan_out=any(isinstance(module, Conv1D) for module in model.modules()),
     )  # fmt: skip

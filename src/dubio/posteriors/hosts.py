@@ -2,34 +2,43 @@
 
 import inspect
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
-from dubio.models.base import base_hash, load_base
-from dubio.models.loading import PRECISIONS, AdaptedModel, model_hashes
+from dubio.models.base import base_hash, check_device, load_base
+from dubio.models.loading import PRECISIONS, AdaptedModel, length_of, model_hashes
 from dubio.models.sites import find_site
 
 
 def load_host(
-    base: str, labels: Sequence[str], *, device: str = "cpu", precision: str = "float32", max_length: int = 512
+    base: str, labels: Sequence[str], *, device: str = "cpu", precision: str = "float32", max_length: int | None = 512
 ) -> tuple[AdaptedModel, list[str]]:
     """(the base as a classifier of these labels, names of the parameters that it came without).
 
-    Nothing is proven here: what such a model predicts without a stack means nothing.
-    Raises DubioError where the base cannot be loaded.
+    Nothing is proven here: what such a model predicts without a stack means nothing. max_length: within what the base's
+    positions allow. Raises DubioError where the base cannot be loaded, or the device is not there.
     """
+    check_device(device)
     loaded, tokenizer, missing = load_base(base, list(labels), "cpu")
     site = find_site(loaded)
     model: Any = loaded.eval().requires_grad_(False).to(device=device, dtype=PRECISIONS[precision])
     inputs = frozenset({"input_ids", "attention_mask", "token_type_ids"}) & set(
         inspect.signature(model.forward).parameters
     )
-    limit = min(max_length, int(min(tokenizer.model_max_length, 10**6)))
+    limit = length_of(max_length, {}, tokenizer, model)
     hashes = model_hashes(model, tokenizer, base_hash(base))
     host = AdaptedModel(
         model, tokenizer, site, tuple(labels), device, precision, limit, base, "none", model.config.model_type, hashes,
         inputs,
     )  # fmt: skip
     return host, missing
+
+
+def host_under(model: AdaptedModel) -> AdaptedModel:
+    """The clean base under a loaded adapter, with the adapter's tokenizer, length, device and precision."""
+    host, _ = load_host(model.base, model.labels, device=model.device, precision=model.precision)
+    hashes = {**host.hashes, "tokenizer": model.hashes["tokenizer"]}
+    return replace(host, tokenizer=model.tokenizer, max_length=model.max_length, hashes=hashes)
 
 
 def hashes_of(host: AdaptedModel) -> dict[str, str]:

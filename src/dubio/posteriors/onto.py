@@ -15,15 +15,17 @@ from torch import Tensor
 
 from dubio.adapters.training import LabelledTexts
 from dubio.containers import Representations
-from dubio.errors import DubioError
+from dubio.errors import DubioError, ProofError
 from dubio.measures import log_mean
 from dubio.models.adapter_files import find_adapter
 from dubio.models.base import load_base
-from dubio.models.extraction import Extraction
+from dubio.models.extraction import Extraction, pad, tokenize
 from dubio.models.loading import AdaptedModel
+from dubio.models.proofs import TEXTS, TOLERANCE
 from dubio.posteriors.base import Posterior
+from dubio.posteriors.engine import StackEngine
 from dubio.posteriors.forms import facts_of
-from dubio.posteriors.hosts import hashes_of, load_host
+from dubio.posteriors.hosts import hashes_of, host_under
 from dubio.posteriors.laplace import fit_laplace
 from dubio.posteriors.mc_dropout import McDropout
 from dubio.posteriors.members import stack_of
@@ -52,7 +54,8 @@ class Source:
 def read_adapter(model: AdaptedModel, folder: Path) -> Source:
     """The LoRA adapter under `folder` with its base, which `model` has proven.
 
-    Raises DubioError where there is no adapter, or it is not plain LoRA.
+    Raises DubioError where there is no adapter, or it is not plain LoRA; ProofError where the stack is another
+    function.
     """
     files = find_adapter(folder)
     if files is None:
@@ -62,15 +65,13 @@ def read_adapter(model: AdaptedModel, folder: Path) -> Source:
         warnings.simplefilter("ignore")
         config: Any = PeftConfig.from_pretrained(str(files.folder))
         adapted = PeftModel.from_pretrained(loaded, str(files.folder), config=config, is_trainable=False)
-    stack = stack_of(adapted)
-    host, _ = load_host(
-        model.base, model.labels, device=model.device, precision=model.precision, max_length=model.max_length
-    )
-    return Source(stack.to(model.device), host, float(getattr(config, "lora_dropout", 0.0)))
+    host, stack = host_under(model), stack_of(adapted)
+    prove_stack(StackEngine(host.model, host.site, stack.to(host.device), host.inputs), model)
+    return Source(stack, host, float(getattr(config, "lora_dropout", 0.0)))
 
 
-def make_mc_dropout(source: Source, *, rate: float | None = None) -> Stored:
-    """rate: of the inputs of A that are dropped; None: as the adapter was trained.
+def make_mc_dropout(source: Source, *, rate: float | None = None, masks: str = "sample") -> Stored:
+    """rate: of the inputs of A that are dropped; None: as the adapter was trained. masks: see `McDropout`.
 
     Raises DubioError at a rate of 0: an adapter trained without dropout has none to keep on.
     """
@@ -81,14 +82,16 @@ def make_mc_dropout(source: Source, *, rate: float | None = None) -> Stored:
             "set a rate between 0 and 1"
         )
     tensors = {f"mean|{name}": value for name, value in source.values.items()}
-    return _stored("mc_dropout", McDropout(tensors, {"rate": chosen, "seconds": 0.0}), source)
+    return _stored("mc_dropout", McDropout(tensors, {"rate": chosen, "masks": masks, "seconds": 0.0}), source)
 
 
 def make_tfb(source: Source, rows: LabelledTexts, *, tolerance: float = 0.003, samples: int = 10) -> Stored:
-    """The largest noise under which the NLL of `rows` (at most 200 of them, held out) rises by `tolerance` at most."""
+    """The largest noise under which the NLL of held-out `rows` (200 of them, by a fixed seed) rises by `tolerance`."""
     start = time.perf_counter()
-    texts, labels = list(rows.texts[:SEARCH_ROWS]), rows.labels[:SEARCH_ROWS]
-    pairs = None if rows.pairs is None else list(rows.pairs[:SEARCH_ROWS])
+    at = np.sort(np.random.default_rng(0).permutation(len(rows.texts))[:SEARCH_ROWS])
+    texts, labels = [rows.texts[int(i)] for i in at], rows.labels[at]
+    second = rows.pairs
+    pairs = None if second is None else [second[int(i)] for i in at]
 
     def nll(posterior: Tfb) -> float:
         count = samples if posterior.fact("sigma") else 1
@@ -105,6 +108,22 @@ def make_laplace(source: Source, model: AdaptedModel, train: Representations) ->
     start = time.perf_counter()
     found = fit_laplace(source.values, model.head, np.asarray(train.features), labels=train.known_labels)
     return _stored("laplace", found.with_facts(seconds=time.perf_counter() - start), source)
+
+
+def prove_stack(engine: StackEngine, model: AdaptedModel) -> None:
+    """Raises ProofError unless a stack of one gives the logits of the adapter that it was read from.
+
+    So nothing that peft trains and a stack does not hold (biases, tokens, whatever comes) can go unseen.
+    """
+    batch = pad(tokenize(model, list(TEXTS), None), model)
+    expected = model.forward(batch)[1].cpu()
+    found = engine.predict(batch)[0].cpu()
+    gap = float((found - expected).abs().max()) / max(1.0, float(expected.abs().max()))
+    if not gap <= TOLERANCE[model.precision]:
+        raise ProofError(
+            f"the adapter is not what a stack can hold: its logits differ by {gap:.2g} of the largest from those of "
+            "its A, B and head alone; score it without a posterior"
+        )
 
 
 def _stored(name: str, posterior: Posterior, source: Source) -> Stored:

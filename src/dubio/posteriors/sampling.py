@@ -20,6 +20,7 @@ from dubio.models.extraction import Block, Extraction, batches, blocks_of, pad, 
 from dubio.models.loading import AdaptedModel
 from dubio.posteriors.engine import StackEngine
 from dubio.posteriors.forms import form_of
+from dubio.posteriors.stack import moved
 from dubio.posteriors.store import Stored
 from dubio.progress import progress
 
@@ -39,9 +40,12 @@ class Sampler:
             if self.host.hashes.get(what) != digest:
                 raise DubioError(f"posterior {self.stored.name} belongs to another {what}; make it again on this one")
         count = self.samples or self.stored.samples
-        values = self.stored.posterior.draw(count, self.seed)
-        stack = form_of(self.stored.form, self.host)({n: v.to(self.host.device) for n, v in values.items()})
-        return StackEngine(self.host.model, self.host.site, stack, self.host.inputs)
+        posterior, device = self.stored.posterior, self.host.device
+        values = {name: moved(value, device) for name, value in posterior.draw(count, self.seed).items()}
+        stack = form_of(self.stored.form, self.host)(values)
+        return StackEngine(
+            self.host.model, self.host.site, stack, self.host.inputs, posterior.token_rate, self.seed
+        )  # fmt: skip
 
     @property
     def key(self) -> str:
@@ -90,7 +94,7 @@ def _block(host: AdaptedModel, engine: StackEngine, block: Block, how: Extractio
     budget = how.budget(host)
     for rows in batches(lengths, budget):
         batch = pad({key: [values[i] for i in rows] for key, values in tokens.items()}, host)
-        _, logits = engine.forward(batch, budget)
+        logits = engine.predict(batch, budget)
         out[:, rows] = torch.log_softmax(logits.double(), dim=2).float().cpu().numpy()
     check_finite(out.min(axis=(0, 2)), "samples", block.start)
     return out

@@ -83,8 +83,15 @@ class AdapterStack:
         return self.with_tensors({name: value[samples] for name, value in self.tensors().items()})
 
     def to(self, device: str) -> "AdapterStack":
-        """On a device."""
-        return self.with_tensors({name: value.to(device) for name, value in self.tensors().items()})
+        """On a device; what all samples share stays shared."""
+        return self.with_tensors({name: moved(value, device) for name, value in self.tensors().items()})
+
+
+def moved(value: Tensor, device: str) -> Tensor:
+    """`[S, ...]` on a device, one copy of it where all S are one tensor expanded."""
+    if len(value) > 1 and value.stride(0) == 0:
+        return value[:1].to(device).expand_as(value)
+    return value.to(device)
 
 
 def concatenate(stacks: list[AdapterStack]) -> AdapterStack:

@@ -10,34 +10,53 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
-from dubio.errors import ArtifactError
+from dubio.data.splits import as_hashes
+from dubio.errors import ArtifactError, DubioError
 from dubio.files import atomic_path, sha256_json, write_json
 from dubio.posteriors.base import Posterior
 from dubio.posteriors.registry import get_posterior
 
 FOLDER, FACTS, SCHEMA = "posteriors", "posterior.json", 1
+_ROWS = "rows"
 
 
 @dataclass(frozen=True)
 class Stored:
-    """A posterior with its name, its form, the base that it belongs to (hashes), and the digest of all of it."""
+    """A posterior with its name, its form, the base that it belongs to (hashes), and how many samples are drawn.
+
+    rows: `[N, 16]` hashes of held-out rows that it was tuned on, which must not certify or test it; None where there
+    are none.
+    """
 
     name: str
     posterior: Posterior
     form: Mapping[str, Any]
     base: Mapping[str, str]
     samples: int
-    sha256: str = ""
+    rows: NDArray[np.uint8] | None = None
+
+    @property
+    def sha256(self) -> str:
+        """Hash of all that its samples depend on."""
+        tensors = {n: v.detach().cpu().contiguous() for n, v in sorted(self.posterior.tensors.items())}
+        facts = {k: v for k, v in self.posterior.facts.items() if k != "seconds"}
+        digest = hashlib.sha256(save(tensors)).hexdigest()
+        return sha256_json([self.name, digest, facts, dict(self.form), dict(self.base), self.samples])
 
 
 def save_posterior(adapter: Path, stored: Stored) -> Path:
     """Writes `adapter/posteriors/NAME/`; returns the JSON's path. Raises DubioError where it cannot be written."""
     folder = adapter / FOLDER / stored.name
-    data = save({name: value.detach().cpu().contiguous() for name, value in stored.posterior.tensors.items()})
+    tensors = {name: value.detach().cpu().contiguous() for name, value in stored.posterior.tensors.items()}
+    if stored.rows is not None:
+        tensors[_ROWS] = torch.from_numpy(np.array(stored.rows))
+    data = save(tensors)
     digest = hashlib.sha256(data).hexdigest()
     path = folder / f"tensors-{digest[:12]}.safetensors"
     with atomic_path(path) as temporary:
@@ -69,11 +88,23 @@ def load_posterior(adapter: Path, name: str) -> Stored:
         data = (folder / Path(facts["file"]).name).read_bytes()
         if hashlib.sha256(data).hexdigest() != facts["sha256"]:
             raise ValueError(f"{facts['file']} was changed after it was written")
-        posterior = get_posterior(facts["name"]).load()(load(data), facts["facts"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, SafetensorError) as error:
+        tensors = load(data)
+        rows = tensors.pop(_ROWS, None)
+        posterior = get_posterior(facts["name"]).load()(tensors, facts["facts"])
+        hashes = None if rows is None else as_hashes(rows.numpy())
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+        SafetensorError,
+        DubioError,
+    ) as error:
         reason = f"{type(error).__name__}: {error}" if not isinstance(error, ValueError) else str(error)
         raise ArtifactError(f"{folder}: the posterior cannot be read ({reason}); make it again") from error
-    return Stored(name, posterior, facts["form"], facts["base"], int(facts["samples"]), facts["digest"])
+    return Stored(name, posterior, facts["form"], facts["base"], int(facts["samples"]), hashes)
 
 
 def seconds_and_bytes(stored: Stored) -> tuple[float, int]:

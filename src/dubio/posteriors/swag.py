@@ -55,6 +55,19 @@ class Moments:
                 kept.append(now - self.mean[name])
                 del kept[: max(0, len(kept) - self.rank)]
 
+    def tensors(self) -> dict[str, Tensor]:
+        """What was gathered so far, to be kept with the state of a run."""
+        parts = {"count": torch.tensor(self.count)}
+        parts |= {f"mean|{n}": v for n, v in self.mean.items()} | {f"square|{n}": v for n, v in self.square.items()}
+        return parts | {f"deviations|{n}": torch.stack(v) for n, v in self.deviations.items() if v}
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """Becomes what `tensors` came from."""
+        self.count = int(tensors["count"])
+        for part in ("mean", "square"):
+            setattr(self, part, {k.partition("|")[2]: v for k, v in tensors.items() if k.startswith(f"{part}|")})
+        self.deviations = {k.partition("|")[2]: list(v) for k, v in tensors.items() if k.startswith("deviations|")}
+
     def posterior(self, scale: float = SCALES["formula"]) -> "Swag":
         """What was collected; raises DubioError before the first collection, or where nothing is chosen."""
         names = [name for name in self.mean if name.endswith(self.chosen)]

@@ -4,7 +4,7 @@ In: a base, training and validation rows. Out: a folder with a plain PEFT adapte
 before SWAG's constant phase), which every post-hoc method works on, and the posterior beside it.
 """
 
-import time
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -13,9 +13,11 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from dubio.adapters.training import LabelledTexts, TrainingPlan, lora_targets
+from dubio.adapters.training import LabelledTexts, TrainingPlan, check_plan, lora_targets
 from dubio.errors import DubioError
 from dubio.files import check_folder
+from dubio.models.base import check_device
+from dubio.models.loading import AdaptedModel
 from dubio.posteriors.base import Posterior
 from dubio.posteriors.ensemble import Ensemble
 from dubio.posteriors.export import export_member
@@ -24,7 +26,7 @@ from dubio.posteriors.hosts import hashes_of, load_host
 from dubio.posteriors.parameters import LoraParameters, Parameters, XsParameters, fresh_layers, targets_of
 from dubio.posteriors.store import FOLDER, Stored, save_posterior
 from dubio.posteriors.swag import SCALES, Moments
-from dubio.posteriors.training import StackPlan, train_stack
+from dubio.posteriors.training import Progress, StackPlan, train_stack
 
 
 @dataclass(frozen=True)
@@ -55,13 +57,12 @@ def train_posterior(
     """
     if (out / "adapter_config.json").exists():
         raise DubioError(f"{out} already holds an adapter; choose another folder or delete it")
+    check_device(plan.device)
     check_folder(out)
+    check_plan(plan, labels, *rows)
     train, validation = rows
-    start = time.perf_counter()
     host, missing = load_host(base, labels, device=plan.device, max_length=plan.max_length)
-    targets = targets_of(host, lora_targets(host.model))
-    kind = XsParameters if name == "swag_lora_xs" else LoraParameters
-    parameters = kind(host, targets, plan.rank, plan.alpha / plan.rank, fresh_layers(host, missing))
+    parameters = _parameters(name, host, missing, plan)
     work = out / ".posterior-training"
     seeds = tuple(plan.seed + m for m in range(extra.members if name == "ensemble" else 1))
     first = _stack_plan(plan, extra, seeds)
@@ -71,33 +72,34 @@ def train_posterior(
         posterior: Posterior = Ensemble(values, {"best_epoch": found.best_epoch})
         count = extra.members
     else:
-        posterior = _collect(parameters, rows, first, extra, found.best)
+        posterior = _collect(parameters, rows, first, extra, (found, work))
         count = posterior.samples
     posterior = posterior.with_facts(
-        seconds=time.perf_counter() - start, settings=asdict(extra), trainable=_numbers(found.best) // len(seeds)
+        seconds=sum(epoch["seconds"] for epoch in found.history) + posterior.facts.get("seconds", 0.0),
+        settings=asdict(extra),
+        trainable=_numbers(found.best) // len(seeds),
     )
     save_posterior(out, Stored(name, posterior, facts_of(parameters), hashes_of(host), count))
     accuracy = [entry["accuracy"][0] for entry in found.history]
     record = {
-        "base": base, "base_sha256": host.hashes["base"], "labels": list(labels), "max_length": plan.max_length,
+        "base": base, "base_sha256": host.hashes["base"], "labels": list(labels), "max_length": host.max_length,
         "plan": asdict(plan), "posterior": {"name": name, **asdict(extra)},
         "train": {"rows": len(train.texts), "sha256": train.sha256},
         "validation": {"rows": len(validation.texts), "sha256": validation.sha256},
         "validation_accuracy": accuracy, "best_epoch": 1 + int(np.argmax(accuracy)), "history": found.history,
     }  # fmt: skip
-    export_member(host, parameters.stack({n: v.detach() for n, v in found.best.items()}), 0, out, record)
-    for path in work.glob("*"):
-        path.unlink()
-    if work.exists():
-        work.rmdir()
+    stack = parameters.stack({n: v.detach() for n, v in found.best.items()})
+    export_member(host, stack, 0, out, record, dropout=plan.dropout)
+    shutil.rmtree(work, ignore_errors=True)
     return {**record, "folder": str(out / FOLDER / name)}
 
 
 def _collect(
     parameters: Parameters, rows: tuple[LabelledTexts, LabelledTexts], plan: StackPlan, extra: PosteriorPlan,
-    begin: Mapping[str, Tensor],
+    before: tuple[Progress, Path],
 ) -> Posterior:  # fmt: skip
-    """SWAG's constant phase, from the best epoch: a collection every so many steps."""
+    """SWAG's constant phase, from the best epoch of the run before: a collection every so many steps."""
+    found, work = before
     chosen = (".core",) if isinstance(parameters, XsParameters) else (".a", ".b")
     moments = Moments(extra.deviations, chosen)
     steps = -(-len(rows[0].texts) // plan.batch_size)
@@ -109,8 +111,21 @@ def _collect(
 
     rate = extra.swag_rate or plan.learning_rate
     constant = replace(plan, epochs=extra.swag_epochs, learning_rate=rate, constant=True, warmup=0.0)
-    train_stack(parameters, *rows, constant, begin=begin, watch=watch)
-    return moments.posterior(extra.scale)
+    run = train_stack(parameters, *rows, constant, work=work, begin=found.best, watch=watch, carried=moments)
+    return moments.posterior(extra.scale).with_facts(seconds=sum(epoch["seconds"] for epoch in run.history))
+
+
+def _parameters(name: str, host: AdaptedModel, missing: Sequence[str], plan: TrainingPlan) -> Parameters:
+    """What is trained; raises DubioError where the rank of LoRA-XS exceeds that of a weight."""
+    targets, fresh = targets_of(host, lora_targets(host.model)), fresh_layers(host, missing)
+    scale = plan.alpha / plan.rank
+    if name != "swag_lora_xs":
+        return LoraParameters(host, targets, plan.rank, scale, fresh)
+    parameters = XsParameters(host, targets, plan.rank, scale, fresh)
+    least = min(min(parameters.weight(target).shape) for target in targets)
+    if plan.rank > least:
+        raise DubioError(f"LoRA-XS cuts weights of rank {least} down, so its rank cannot be {plan.rank}")
+    return parameters
 
 
 def _stack_plan(plan: TrainingPlan, extra: PosteriorPlan, seeds: tuple[int, ...]) -> StackPlan:

@@ -11,10 +11,11 @@ member. A killed run resumes from its last finished epoch.
 """
 
 import json
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -24,6 +25,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from dubio.adapters.training import LabelledTexts
+from dubio.errors import DubioError
 from dubio.files import atomic_path, sha256_json
 from dubio.models.extraction import batches, pad, tokenize
 from dubio.posteriors.engine import StackEngine, runs_together
@@ -68,39 +70,57 @@ class Progress:
     kept: dict[int, dict[str, Tensor]] = field(default_factory=dict[int, dict[str, Tensor]])
 
 
+@runtime_checkable
+class Carried(Protocol):
+    """What a watcher gathers along a run, as tensors to keep."""
+
+    def tensors(self) -> dict[str, Tensor]:
+        """By name."""
+        ...
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """Becomes what they came from."""
+        ...
+
+
 Watcher = Callable[[int, int, Mapping[str, Tensor]], None]  # (epoch from 0, step of it from 1, parameters)
 
 
 def train_stack(
     parameters: Parameters, train: LabelledTexts, validation: LabelledTexts, plan: StackPlan,
     *, work: Path | None = None, watch: Watcher | None = None, begin: Mapping[str, Tensor] | None = None,
+    carried: Carried | None = None,
 ) -> Progress:  # fmt: skip
     """Trains len(plan.seeds) members; `best` holds each member's parameters at its best epoch.
 
-    work: folder for the state after each epoch, from which a killed run resumes. watch: called after every step.
-    begin: parameters to start from instead of the members' own start.
+    work: folder for the state after each epoch, from which a killed run resumes. watch: called after every step;
+    carried: what it gathers, kept with the state. begin: parameters to start from instead of the members' own start.
+    Raises DubioError where a loss is no number: the run has diverged, and nothing of that epoch is kept.
     """
-    run = _Run(parameters, train, plan)
-    state = run.begin(work, begin)
+    run = _Run(parameters, train, plan, {"validation": validation.sha256, "begin": _digest(begin)})
+    state = run.begin(work, begin, carried)
     total = plan.epochs * run.steps
     with progress("training", total, "steps", plan.show) as advance:
         advance(len(state.history) * run.steps)
         for epoch in range(len(state.history), plan.epochs):
-            losses = torch.zeros(len(plan.seeds))
+            losses, start = torch.zeros(len(plan.seeds)), time.perf_counter()
             for step, loss in enumerate(run.epoch(state.values, epoch), start=1):
                 losses += loss
                 if watch is not None:
                     watch(epoch, step, state.values)
                 advance(1)
             accuracy, nll = validate(parameters, state.values, validation)
+            if not (bool(torch.isfinite(losses).all()) and np.isfinite(nll).all()):
+                raise DubioError(f"training diverged in epoch {epoch + 1}: its loss is no number; lower learning_rate")
             state.history.append({
-                "train_loss": (losses / run.steps).tolist(), "accuracy": accuracy.tolist(), "nll": nll.tolist()
+                "train_loss": (losses / run.steps).tolist(), "accuracy": accuracy.tolist(), "nll": nll.tolist(),
+                "seconds": round(time.perf_counter() - start, 2),
             })  # fmt: skip
             _keep_best(state, epoch, accuracy)
             if epoch + 1 in plan.keep:
                 state.kept[epoch + 1] = {name: value.detach().clone() for name, value in state.values.items()}
             if work is not None:
-                run.save(work, state)
+                run.save(work, state, carried)
     return state
 
 
@@ -115,7 +135,7 @@ def validate(
     tokens = tokenize(host, rows.texts, rows.pairs)
     logits = np.empty((len(stack), len(rows.labels), len(host.labels)), dtype=np.float32)
     for at in batches(np.array([len(ids) for ids in tokens["input_ids"]]), 4096):
-        logits[:, at] = engine.forward(_batch(parameters, tokens, at))[1].cpu().numpy()
+        logits[:, at] = engine.predict(_batch(parameters, tokens, at)).cpu().numpy()
     labels = torch.from_numpy(rows.labels)
     nll = [float(cross_entropy(torch.from_numpy(table).double(), labels)) for table in logits]
     return (logits.argmax(axis=2) == rows.labels).mean(axis=1), np.array(nll)
@@ -134,17 +154,25 @@ def product_penalty(stack: AdapterStack) -> Tensor:
 class _Run:
     """One run's rows, optimiser and schedule."""
 
-    def __init__(self, parameters: Parameters, train: LabelledTexts, plan: StackPlan) -> None:
+    def __init__(
+        self, parameters: Parameters, train: LabelledTexts, plan: StackPlan, about: Mapping[str, Any] | None = None
+    ) -> None:
         self.parameters, self.train, self.plan = parameters, train, plan
         self.tokens = tokenize(parameters.host, train.texts, train.pairs)
         self.lengths = np.array([len(ids) for ids in self.tokens["input_ids"]])
         self.labels = torch.from_numpy(train.labels).to(parameters.host.device)
         self.steps = -(-len(train.texts) // plan.batch_size)
-        about = {"show": 0, "train": train.sha256, "targets": list(parameters.targets), "rank": parameters.rank}
-        about |= {"kind": type(parameters).__name__, "scale": parameters.scale, **parameters.host.hashes}
-        self.key = sha256_json({**plan.__dict__, **about})
+        host = parameters.host
+        self.key = sha256_json({
+            **plan.__dict__, "show": 0, "train": train.sha256, "targets": list(parameters.targets),
+            "fresh": list(parameters.fresh), "rank": parameters.rank, "scale": parameters.scale,
+            "kind": type(parameters).__name__, "max_length": host.max_length, "labels": list(host.labels),
+            "torch": torch.__version__, **host.hashes, **(about or {}),
+        })  # fmt: skip
 
-    def begin(self, work: Path | None, start: Mapping[str, Tensor] | None = None) -> Progress:
+    def begin(
+        self, work: Path | None, start: Mapping[str, Tensor] | None = None, carried: Carried | None = None
+    ) -> Progress:
         """From the start, or from the last epoch under `work`."""
         values = dict(start) if start is not None else self.parameters.start(self.plan.seeds)
         values = {name: value.detach().clone() for name, value in values.items()}
@@ -156,14 +184,16 @@ class _Run:
                 parts = {key: stored.get_tensor(key) for key in stored.keys()}  # noqa: SIM118
                 facts = json.loads(stored.metadata()["facts"])
             device = self.parameters.host.device
+            if carried is not None:
+                carried.restore({k[8:]: v for k, v in parts.items() if k.startswith("carried|")})
             for key, value in parts.items():
                 group, _, name = key.partition("|")
                 if group in ("values", "best"):
                     getattr(state, group)[name] = value.to(device)
                 elif group.startswith("kept"):
                     state.kept.setdefault(int(group[4:]), {})[name] = value.to(device)
-                else:
-                    moments.setdefault(name, {})[group] = value
+                elif group != "carried":
+                    moments.setdefault(name, {})[group] = value if group == "step" else value.to(device)
             state.history, state.best_epoch = facts["history"], facts["best_epoch"]
         for value in state.values.values():
             value.requires_grad_(True)
@@ -215,10 +245,11 @@ class _Run:
             found.append(loss + self.plan.penalty * product_penalty(stack) if self.plan.penalty else loss)
         return torch.cat(found)
 
-    def save(self, work: Path, state: Progress) -> None:
+    def save(self, work: Path, state: Progress, carried: Carried | None) -> None:
         """The state after an epoch, by atomic rename."""
         parts = {f"values|{n}": v.detach() for n, v in state.values.items()}
         parts |= {f"best|{n}": v.detach() for n, v in state.best.items()}
+        parts |= {f"carried|{n}": v for n, v in (carried.tensors() if carried is not None else {}).items()}
         parts |= {f"kept{epoch}|{n}": v for epoch, table in state.kept.items() for n, v in table.items()}
         for name, value in state.values.items():
             parts |= {f"{part}|{name}": moment for part, moment in self.optimiser.state[value].items()}
@@ -264,6 +295,11 @@ class _Run:
         ]
         device = self.parameters.host.device
         return [torch.Generator(device).manual_seed(int(seed >> np.uint64(1))) for seed in seeds]
+
+
+def _digest(values: Mapping[str, Tensor] | None) -> str:
+    """Of the parameters that a run begins from."""
+    return sha256_json({n: v.detach().double().sum().item() for n, v in values.items()}) if values else ""
 
 
 def _batch(parameters: Parameters, tokens: Mapping[str, list[list[int]]], rows: np.ndarray) -> dict[str, Tensor]:

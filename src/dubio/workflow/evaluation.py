@@ -45,7 +45,8 @@ def score_all(fitted: Fitted, rows: Representations) -> tuple[dict[str, Scores],
     """Uncertainty and error probability of every fitted method; and milliseconds a thousand rows, by method.
 
     A method that is a function of a score among those before it (HUQ of MD or DDU, RMD of MD) borrows that one's
-    uncertainty, to the bit. Its milliseconds count the lender's too: they are what the method costs alone.
+    uncertainty, to the bit. Its milliseconds count the lender's too: they are what the method costs alone. The
+    S passes of a posterior are not in them.
     """
     out: dict[str, Scores] = {}
     milliseconds: dict[str, float] = {}

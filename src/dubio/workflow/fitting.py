@@ -31,6 +31,7 @@ from dubio.scores.selected import SelectedScore
 from dubio.scores.selection import GuardVerdict, Judged, guards
 
 INCUMBENT = "softmax_response"
+FINALISTS = 5
 TAIL = 25  # draws beyond each end of an interval that decides
 
 
@@ -136,9 +137,9 @@ def choose(honest: Mapping[str, Float64], judged: Representations) -> Choice:
     def verdicts(names: Sequence[str], bootstrap: Bootstrap) -> dict[str, GuardVerdict]:
         return guards({name: honest[name] for name in names}, honest[INCUMBENT], rows, bootstrap)
 
-    # Many draws, which the far tail takes, only for those that pass at the common level.
+    # Many draws, which the far tail takes, only for the best of those that pass at the common level.
     seen, level = verdicts([*rivals, *controls], Bootstrap()), 1 - 0.05 / max(1, len(rivals))
-    passed = [name for name in rivals if seen[name].kept]
+    passed = sorted((name for name in rivals if seen[name].kept), key=lambda name: -seen[name].low)[:FINALISTS]
     strict = verdicts(passed, Bootstrap(ceil(2 * TAIL / (1 - level)), level=level)) if passed else {}
     best = max(strict, key=lambda name: strict[name].low, default=None)
     if best is not None and strict[best].kept:

@@ -1,22 +1,36 @@
 """A fitted artefact from its folder, and the proof that it belongs to the model at hand, before any number is used."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from dubio.artifacts.store import Artifact, load_artifact
 from dubio.errors import ArtifactError
 from dubio.models.loading import AdaptedModel
 from dubio.models.proofs import check_fingerprint
+from dubio.posteriors.store import Stored, find_posteriors, load_posterior
 
 
-def open_artifact(folder: str | Path, model: AdaptedModel) -> Artifact:
+def open_artifact(
+    folder: str | Path, model: AdaptedModel, posteriors: Mapping[str, Stored] | None = None
+) -> Artifact:  # fmt: skip
     """What `fit` left in `folder/dubio/`, every file checked against its hash, and the whole against the model.
 
+    posteriors: those at hand, by name; None: those beside the adapter in the same folder.
     Raises ArtifactError where nothing is fitted there, a file is missing or changed, or the artefact belongs to another
-    adapter, or to this one at another precision or maximum length.
+    adapter, or to this one at another precision or maximum length, or one of its posteriors was replaced since.
     """
     artifact, _ = load_artifact(folder, model.head)
     check_model(artifact, model)
+    for name in posteriors_of(artifact):
+        at_hand = posteriors if posteriors is not None else read_posteriors(folder)
+        if name in at_hand and artifact.model.get(f"posterior_{name}_sha256") != at_hand[name].sha256:
+            raise ArtifactError(f"posterior {name} is not the one that was fitted on; fit again")
     return artifact
+
+
+def read_posteriors(adapter: str | Path) -> dict[str, Stored]:
+    """The posteriors beside an adapter, by name; raises ArtifactError where one is damaged."""
+    return {name: load_posterior(Path(adapter), name) for name in find_posteriors(Path(adapter))}
 
 
 def posteriors_of(artifact: Artifact) -> list[str]:

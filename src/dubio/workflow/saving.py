@@ -15,13 +15,18 @@ from dubio.models.loading import AdaptedModel
 from dubio.models.proofs import fingerprint
 from dubio.report.card import render_card
 from dubio.workflow.fitting import Fit
+from dubio.workflow.opening import read_posteriors
 from dubio.workflow.tables import split_facts
 
 
-def artifact_of(fit: Fit, model: AdaptedModel | None, tables: Mapping[str, TextTable], name: str) -> Artifact:
+def artifact_of(
+    fit: Fit, model: AdaptedModel | None, tables: Mapping[str, TextTable], name: str,
+    posteriors: Mapping[str, str] | None = None,
+) -> Artifact:  # fmt: skip
     """Ties a fit to its model and splits. tables: split name -> the rows that it was fitted on. name: for the card.
 
-    model: None for a fit of arrays, which then bears no fingerprint. Raises DubioError where two tables share rows.
+    model: None for a fit of arrays, which then bears no fingerprint. posteriors: name -> SHA-256 of those whose samples
+    were fitted on. Raises DubioError where two tables share rows.
     """
     if model is None:
         classes = fit.judged.classes
@@ -31,6 +36,7 @@ def artifact_of(fit: Fit, model: AdaptedModel | None, tables: Mapping[str, TextT
                  "precision": model.precision, "max_length": model.max_length,
                  **{f"{what}_sha256": digest for what, digest in model.hashes.items()}}  # fmt: skip
         labels, prints = tuple(model.labels), fingerprint(model)
+    about = {**about, **{f"posterior_{which}_sha256": digest for which, digest in (posteriors or {}).items()}}
     return Artifact(
         methods=fit.methods,
         choice=fit.choice,
@@ -53,7 +59,8 @@ def save(
     tables: the splits that it was fitted on, by name, so that a later test set is refused where it overlaps.
     Raises DubioError where the folder cannot be written, or two of the tables share rows.
     """
-    artifact = artifact_of(fit, model, tables or {}, Path(folder).resolve().name)
+    beside = {name: stored.sha256 for name, stored in read_posteriors(folder).items() if name in fit.judged.samples}
+    artifact = artifact_of(fit, model, tables or {}, Path(folder).resolve().name, beside)
     return save_artifact(Path(folder), artifact, render_card(artifact))
 
 

@@ -15,9 +15,11 @@ from dubio.errors import DubioError
 from dubio.models.extraction import Extraction, extract_to
 from dubio.models.extraction import extract as extract_rows
 from dubio.models.loading import AdaptedModel
+from dubio.posteriors.hosts import host_under
+from dubio.posteriors.sampling import Sampler, sample
 from dubio.workflow.evaluation import Evaluation, evaluate, promise
 from dubio.workflow.fitting import Fit, FitPlan, fit_methods
-from dubio.workflow.opening import open_artifact
+from dubio.workflow.opening import open_artifact, read_posteriors
 from dubio.workflow.saving import save
 from dubio.workflow.tables import repeats
 
@@ -26,11 +28,12 @@ __all__ = ["Evaluation", "evaluate", "extract", "fit", "open_artifact", "promise
 
 def extract(
     model: AdaptedModel, rows: TextTable | Sequence[str] | str | Path, *, cache: str | Path | None = None,
-    show: bool = False,
+    posteriors: str | Path | None = None, show: bool = False,
 ) -> Representations:  # fmt: skip
     """One forward pass: features `[N, d]`, logits `[N, C]`, and labels and groups `[N]` where the rows have labels.
 
     rows: a table, a file to read one from, or texts. cache: folder of shards from which a killed run resumes.
+    posteriors: adapter folder whose posteriors' samples are drawn as well.
     Raises DubioError on rows that cannot be read or scored, or labels that the model does not have.
     """
     if isinstance(rows, str | Path):
@@ -42,6 +45,10 @@ def extract(
         found = extract_rows(model, table.texts, table.pairs, labels=labels, how=how)
     else:
         found = extract_to(model, table.texts, table.pairs, Path(cache), labels=labels, how=how).load()
+    if posteriors is not None:
+        host, drawn = host_under(model), read_posteriors(posteriors)
+        samples = {name: sample(Sampler(host, s), table.texts, table.pairs, how) for name, s in drawn.items()}
+        found = replace(found, samples=samples)
     return found if labels is None else replace(found, groups=repeats(table))
 
 
