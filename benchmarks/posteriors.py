@@ -1,20 +1,23 @@
 """Posteriors over LoRA adapters of MiniLM on RTE, CoLA and SST-2, as systems, with costs. Resumes; last line: JSON.
 
-    DUBIO_DATA=... python benchmarks/posteriors.py [--sets rte cola sst2] [--seeds 0 1 2] [--rows 2000] [--out FOLDER]
+    DUBIO_DATA=... python benchmarks/posteriors.py [--sets rte cola sst2] [--seeds 0 1 2] [--out FOLDER]
 
-Train: at most --rows rows of the set's own train split; 500 others pick epochs, temperature and TFB's noise; test: the
-set's validation split, opened once a system. LoRA: rank 8 on query, key and value; LoRA-XS: rank 16 on all linear
-layers of the body, as in its paper. Each system is judged by its own predictions. Cells are kept as JSON under --out,
-so that a killed run goes on; the whole is written to results/posteriors_minilm.json.
+Train: ROWS rows of the set's own train split; 500 others pick epochs, temperature and TFB's noise; test: the set's
+validation split, opened once a system. LoRA: rank 8, LoRA-XS: rank 16, both on query, key and value. Each system is
+judged by its own predictions. A finished cell is a JSON file under results/posteriors_minilm, so that a killed run goes
+on, on another machine too; the summary of all cells is results/posteriors_minilm.json.
 """
 
 import argparse
 import json
 import os
+import platform
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+import torch
 from pyarrow import parquet
 
 from dubio.adapters.training import LabelledTexts, TrainingPlan
@@ -34,9 +37,11 @@ from dubio.scores.log_space import log_softmax
 from dubio.scores.temperature import TemperatureScaledResponse
 
 QUIET, HELD = Extraction(show=False), 500
+ROWS = {"rte": 500, "cola": 1500, "sst2": 1500}
 LORA = {"learning_rate": 2e-3, "epochs": 5, "dropout": 0.1}
 XS = {"learning_rate": 4e-3, "epochs": 10, "dropout": 0.0, "rank": 16, "alpha": 16}
 SWAG = PosteriorPlan(swag_epochs=5, collections=2, deviations=10)
+MACHINE = f"{platform.machine()}, {os.cpu_count()} logical CPUs, torch {torch.__version__}"
 WANTED = ("accuracy", "nll", "brier", "ece_equal_width_15", "aurc", "error_roc_auc")
 
 
@@ -148,25 +153,32 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--sets", nargs="+", default=["rte", "cola", "sst2"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--rows", type=int, default=2000)
     parser.add_argument("--out", type=Path, default=Path("runs/posteriors"))
-    parser.add_argument("--results", type=Path, default=Path("results/posteriors_minilm.json"))
+    parser.add_argument("--results", type=Path, default=Path("results/posteriors_minilm"))
     options = parser.parse_args()
     cells = {}
     for seed in options.seeds:
         for name in options.sets:
-            path = options.out / f"{name}-{seed}-{options.rows}.json"
+            path = options.results / f"{name}-{seed}.json"
             if not path.exists():
                 start = time.perf_counter()
-                rows = cell(name, seed, options.rows, options.out)
+                rows = cell(name, seed, ROWS[name], options.out)
                 write_json(path, rows)
                 print(name, seed, f"{time.perf_counter() - start:.0f} s", flush=True)
             cells[name, seed] = json.loads(path.read_text())
-    found = {"rows": options.rows, "held_out": HELD, "lora": LORA, "xs": XS, "table": summary(cells)}
-    write_json(options.results, found)
+    found = {
+        "rows": ROWS,
+        "held_out": HELD,
+        "machine": MACHINE,
+        "lora": LORA,
+        "xs": XS,
+        "swag": asdict(SWAG),
+        "table": summary(cells),
+    }
+    write_json(options.results.with_suffix(".json"), found)
     for row in found["table"]:
         print({k: row[k] for k in ("set", "method", "seeds", "stored", "accuracy", "nll", "ece_equal_width_15")})
-    print(json.dumps({"cells": len(cells), "rows": options.rows}))
+    print(json.dumps({"cells": len(cells), "rows": ROWS}))
 
 
 if __name__ == "__main__":
