@@ -69,6 +69,7 @@ class Forks:
 def serve():
     import dubio.cli.evaluate
     import dubio.cli.fit
+    import dubio.cli.posterior
     import dubio.cli.score
     import dubio.cli.train  # noqa: F401
 

@@ -104,6 +104,27 @@ def test_what_is_made_from_an_adapter(tiny, tmp_path):
     assert (gone.code, "there is no posterior mc_dropout" in gone.err) == (2, True)
 
 
+def test_rows_that_a_posterior_was_made_from_neither_certify_nor_test_it(tiny, tmp_path):
+    adapter = tmp_path / "adapter"
+    shutil.copytree(tiny.adapter, adapter, ignore=shutil.ignore_patterns("dubio"))
+    assert dubio("posterior", adapter, "tfb", "--rows", tiny.validation).code == 0
+    methods = ("--methods", f"{METHODS},tfb.response")
+    refused = dubio("fit", adapter, "--calibration", tiny.validation, *methods)
+    assert (refused.code, "of calibration are also in posterior tfb" in refused.err) == (2, True), refused
+    assert dubio("fit", adapter, "--calibration", tiny.validation, "--methods", METHODS).code == 0
+    assert dubio("fit", adapter, "--calibration", tiny.calibration, "--train", tiny.validation, *methods).code == 0
+    refused = dubio("evaluate", adapter, "--test", tiny.validation, "--report", tmp_path / "report")
+    assert (refused.code, "of test are also in" in refused.err) == (2, True), refused
+    assert not (tmp_path / "report").exists()
+
+
+def test_texts_longer_than_the_positions_are_cut_to_them(tiny, trained):
+    record = json.loads((trained("ensemble") / "dubio_training.json").read_text())
+    assert record["max_length"] == 32
+    host, _ = load_host(str(tiny.base), ["a", "b"], max_length=None)
+    assert host.max_length == 64  # of the base's positions
+
+
 @pytest.mark.parametrize(("arguments", "words"), [
     (("nonsense",), "no posterior named 'nonsense'"), (("ensemble",), "takes a training run of its own"),
     (("tfb",), "needs labelled rows"), (("mc_dropout", "--rate", "1.5"), "lies between 0 and 1"),
@@ -127,9 +148,14 @@ def test_bad_input_is_one_line_and_writes_nothing(tiny, tmp_path, arguments, wor
     (("--posterior", "ensemble", "--members", "1"), "at least 2 members"),
     (("--posterior", "nonsense"), "no posterior named"), (("--set", "penalty=1"), "no training setting 'penalty'"),
     (("--posterior", "ensemble", "--set", "penalty=x"), "is not a float"),
+    (("--posterior", "ensemble", "--set", "scale=1"), "setting scale has no effect on --posterior ensemble"),
+    (("--posterior", "swag_lora", "--set", "members=3"), "setting members has no effect"),
+    (("--posterior", "swag_lora", "--set", "base_dropout=1"), "setting base_dropout has no effect"),
+    (("--posterior", "swag_lora_xs", "--set", "rank=33"), "its rank cannot be 33"),
+    (("--posterior", "ensemble", "--set", "learning_rate=1e30"), "training diverged in epoch 1"),
 ])  # fmt: skip
 def test_bad_training_options_are_one_line(tiny, tmp_path, options, words):
     done = dubio("train", "--train", tiny.train, "--model", tiny.base, "--out", tmp_path / "out", *options)
     assert (done.code, done.err.count("\n")) == (2, 1), done
     assert words in done.err
-    assert not (tmp_path / "out").exists()
+    assert [path.name for path in (tmp_path / "out").glob("*")] in ([], [".posterior-training"])

@@ -114,8 +114,8 @@ class Session:
         host = host_under(self.model)
         return [Sampler(host, self.posteriors[name]) for name in asked]
 
-    def tuned_on(self, names: Iterable[str]) -> dict[str, NDArray[np.uint8]]:
-        """Hashes of the held-out rows that these posteriors were tuned on, by "posterior NAME"."""
+    def made_on(self, names: Iterable[str]) -> dict[str, NDArray[np.uint8]]:
+        """Hashes of the rows that these posteriors were made from, by "posterior NAME"."""
         found = {name: self.posteriors[name].rows for name in names if name in self.posteriors}
         return {f"posterior {name}": rows for name, rows in found.items() if rows is not None}
 

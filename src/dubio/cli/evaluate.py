@@ -38,9 +38,8 @@ def run(
         tables["ood"] = session.read(ood, labels=False)
     agreement = shares(tables["test"], AGREEMENT)
     artifact = session.open()
-    check_disjoint(
-        {"test": tables["test"]}, stored={**artifact.hashes, **session.tuned_on(posteriors_of(artifact))}
-    )  # fmt: skip
+    made_on = session.made_on(posteriors_of(artifact))
+    check_disjoint({"test": tables["test"]}, stored={**artifact.hashes, **made_on})
     prepared = session.prepare(tables, unlabelled=("ood",), posteriors=posteriors_of(artifact))
     rows = prepared["test"].load()
     strange = prepared["ood"].load() if ood is not None else None

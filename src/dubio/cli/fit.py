@@ -23,9 +23,9 @@ def run(session: Session, train: str | None, calibration: str, methods: str | No
     if train is not None:
         tables["train"] = session.read(train)
     tables["calibration"] = session.read(calibration)
-    report = check_disjoint(tables, stored=session.tuned_on(needed_posteriors(names, session)))
+    report, drawn = check_disjoint(tables), needed_posteriors(names, session)
+    check_disjoint({"calibration": tables["calibration"]}, stored=session.made_on(drawn))
     check_classes(tables["calibration"], session.model.labels)
-    drawn = needed_posteriors(names, session)
     prepared = session.prepare({"calibration": tables["calibration"]}, posteriors=drawn)
     prepared |= session.prepare({name: table for name, table in tables.items() if name != "calibration"})
     fit = fit_methods(

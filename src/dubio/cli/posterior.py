@@ -41,11 +41,11 @@ def run(
         assert table is not None
         labels = table.label_ids(session.model.labels)
         stored = make_tfb(source, LabelledTexts(table.texts, table.pairs, labels, table.content_hash))
-        stored = replace(stored, rows=table.rows_hash)  # tuned on them: they can neither certify nor test it
     else:
         assert table is not None
         stored = make_laplace(source, session.model, session.prepare({"train": table})["train"].load())
-    stored = replace(stored, samples=samples or stored.samples)
+    # Rows that a posterior was made from can neither certify nor test it.
+    stored = replace(stored, samples=samples or stored.samples, rows=None if table is None else table.rows_hash)
     path = save_posterior(folder, stored)
     facts = {key: value for key, value in stored.posterior.facts.items() if isinstance(value, int | float)}
     print(f"{name}: {stored.samples} samples, {stored.posterior.stored} numbers kept, {facts}; wrote {path}")

@@ -30,8 +30,8 @@ _ROWS = "rows"
 class Stored:
     """A posterior with its name, its form, the base that it belongs to (hashes), and how many samples are drawn.
 
-    rows: `[N, 16]` hashes of held-out rows that it was tuned on, which must not certify or test it; None where there
-    are none.
+    rows: `[N, 16]` hashes of the labelled rows that it was made from onto an adapter, which must not certify or test
+    it; None where there are none.
     """
 
     name: str
@@ -89,6 +89,9 @@ def load_posterior(adapter: Path, name: str) -> Stored:
         if hashlib.sha256(data).hexdigest() != facts["sha256"]:
             raise ValueError(f"{facts['file']} was changed after it was written")
         tensors = load(data)
+        spoilt = [n for n, value in tensors.items() if value.is_floating_point() and not bool(value.isfinite().all())]
+        if spoilt:
+            raise ValueError(f"{spoilt[0]} holds NaN or infinity")
         rows = tensors.pop(_ROWS, None)
         posterior = get_posterior(facts["name"]).load()(tensors, facts["facts"])
         hashes = None if rows is None else as_hashes(rows.numpy())
