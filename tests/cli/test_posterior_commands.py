@@ -10,6 +10,7 @@ import torch
 from dubio.measures import log_mean
 from dubio.models.loading import load
 from dubio.posteriors.hosts import load_host
+from dubio.posteriors.registry import POSTERIORS
 from dubio.posteriors.sampling import Sampler, sample
 from dubio.posteriors.store import load_posterior
 from dubio.scores.registry import sampled_names
@@ -56,7 +57,7 @@ def test_a_trained_posterior_goes_all_the_way(trained, tiny, tmp_path, name):
         alone = extract(model, [row["text"] for row in table])
         expected = torch.log_softmax(torch.from_numpy(alone.logits), dim=1).numpy()
         np.testing.assert_allclose(drawn[0], expected, atol=1e-4)
-    measures = ",".join(f"{name}.{measure}" for measure in ("response", "mutual_information"))
+    measures = ",".join(f"{name}.{measure}" for measure in ("response", "mutual_information", "temperature"))
     fit = dubio("fit", adapter, "--calibration", tiny.calibration, "--methods", f"{METHODS},{measures}")
     assert fit.code == 0, fit
     report = tmp_path / "report"
@@ -65,6 +66,12 @@ def test_a_trained_posterior_goes_all_the_way(trained, tiny, tmp_path, name):
     found = {(m["method"], m["metric"]): m["value"] for m in json.loads((report / "metrics.json").read_text())}
     assert found[f"{name}.response", "error_roc_auc"] > 0.6
     assert found[name, "system_accuracy"] > 0.6
+    assert found[f"{name}.temperature", "system_nll"] <= found[name, "system_nll"] + 0.05
+    assert "As systems, each by its own predictions (test)" in done.out
+    page = (report / "index.html").read_text()
+    assert f"{POSTERIORS[name].title}: mean of its samples" in page
+    costs = page[page.index("What it costs") :]
+    assert f"<td>{stored.samples}</td>" in costs
     done = dubio("score", adapter, tiny.test, "--output", tmp_path / "out.csv")
     assert done.code == 0, done
     rows = read_rows(tmp_path / "out.csv")

@@ -59,7 +59,7 @@ def content(fitted, risk=0.2):
 
     scores, ood = all_scores(test), all_scores(away)
     metrics = evaluate_scores("test", list(scores.values()), test.logits, test.known_labels, bootstrap=draws)
-    refitted = fitted.methods["refitted_both"].score.probabilities(test)
+    refitted = np.exp(fitted.methods["refitted_both"].score.log_probabilities(test))
     metrics += evaluate_system(
         "test", "refitted_both", refitted, test.known_labels, 1 - refitted.max(1), bootstrap=draws
     )

@@ -163,7 +163,7 @@ def test_refitted_head_equals_scikit_learn(classes):
     scaler = StandardScaler().fit(rows.features.astype(np.float64))
     model = LogisticRegression(C=0.01, max_iter=1000).fit(scaler.transform(rows.features), rows.labels)
     expected = model.predict_proba(scaler.transform(test.features.astype(np.float64)))
-    np.testing.assert_allclose(score.probabilities(test), expected, atol=1e-3)
+    np.testing.assert_allclose(np.exp(score.log_probabilities(test)), expected, atol=1e-3)
     own = expected[np.arange(200), test.predictions]
     np.testing.assert_allclose(score.score(test), np.log1p(-own), atol=5e-3)
 
@@ -174,7 +174,7 @@ def test_refitted_head_survives_a_class_without_rows(tables):
             for t in (train, calibration, test)]  # fmt: skip
     score = RefittedHead.with_options({"fit": "both"}).fit(*wide[:2])
     assert np.isfinite(score.score(wide[2])).all()
-    assert score.probabilities(wide[2])[:, 3].max() < 1e-6
+    assert np.exp(score.log_probabilities(wide[2]))[:, 3].max() < 1e-6
     narrow = RefittedHead.with_options({"fit": "both"}).fit(train, calibration)
     np.testing.assert_allclose(score.score(wide[2]), narrow.score(test), atol=1e-6)
 

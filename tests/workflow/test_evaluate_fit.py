@@ -40,7 +40,7 @@ def test_every_method_has_every_metric(table):
         system = {metric for metric in here if metric.startswith("system_")}
         gain = set() if name == "softmax_response" else GAIN
         assert here - system == set(DETECTION) | OWN | gain | {"spearman_disagreement"}
-        assert bool(system) == name.startswith("refitted")
+        assert bool(system) == name.startswith(("refitted", "temperature"))
         ood = {metric for method, metric, split in table if (method, split) == (name, "ood")}
         assert ood == {"ood_roc_auc", "ood_fpr_at_95_tpr"}
     assert {metric for method, metric, _ in table if method == "adapter"} == ADAPTER
@@ -64,7 +64,7 @@ def test_values_and_intervals(table, evaluation):
 
 def test_a_refitted_head_is_judged_as_a_system_of_its_own_predictions(table):
     test = parts()[2]
-    p = fitted().methods["refitted_both"].score.probabilities(test)
+    p = np.exp(fitted().methods["refitted_both"].score.log_probabilities(test))
     wrong = p.argmax(axis=1) != test.labels
     assert table["refitted_both", "system_accuracy", "test"].value == pytest.approx(1 - wrong.mean())
     assert table["refitted_both", "system_nll", "test"].value == pytest.approx(log_loss(test.labels, p))

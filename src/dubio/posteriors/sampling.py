@@ -4,6 +4,7 @@ A shard's name is the hash of the base, the posterior, S, the seed, and the text
 run resumes with the missing ones.
 """
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,13 +78,19 @@ def sample_to(
             key = sha256_json([shard_key(sampler.host, block, how), sampler.key])
             path = cache / f"{key}.safetensors"
             if not _is_whole(path, len(block.texts)):
-                engine = engine or sampler.engine()
+                engine, start = engine or sampler.engine(), time.perf_counter()
                 table = _block(sampler.host, engine, block, how)
                 with atomic_path(path) as temporary:
-                    save_file({"log_probabilities": table}, temporary)
+                    spent = np.array([time.perf_counter() - start])
+                    save_file({"log_probabilities": table, "seconds": spent}, temporary)
             advance(len(block.texts))
             paths.append(path)
     return tuple(paths)
+
+
+def seconds_of(shards: Sequence[Path]) -> float:
+    """Seconds that the passes of these shards took when they ran."""
+    return float(sum(map_arrays(path)["seconds"][0] for path in shards))
 
 
 def _block(host: AdaptedModel, engine: StackEngine, block: Block, how: Extraction) -> Float32:

@@ -8,17 +8,22 @@ from dubio.artifacts.manifest import SplitFacts
 from dubio.containers import Scores
 from dubio.decisions.threshold import RiskThreshold
 from dubio.metrics import Metric
+from dubio.posteriors.registry import POSTERIORS
 from dubio.scores.registry import get_method, is_method
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What a method costs: seconds to fit, milliseconds to score 1,000 rows (after extraction), bytes on disk."""
+    """What a method costs: seconds to fit, milliseconds to score 1,000 rows (after extraction), bytes on disk.
+
+    samples: passes of adapters drawn from a posterior; its making, its passes and its bytes are then counted in.
+    """
 
     method: str
     fit_seconds: float
     ms_per_1000_rows: float
     bytes: int
+    samples: int = 0
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,10 @@ class ReportContent:
         """The row of one metric of one method, or None where it is undefined or was not measured."""
         return next((m for m in self.metrics if m.method == method and m.metric == metric), None)
 
+    def cost(self, method: str) -> Cost | None:
+        """What a method or a posterior costs, where it was measured."""
+        return next((c for c in self.costs if c.method == method), None)
+
     def ranked(self, metric: str = "error_roc_auc") -> list[str]:
         """Scored methods by descending value of a metric; methods without one come last, in their own order."""
         values = {m.method: m.value for m in self.metrics if m.metric == metric}
@@ -72,4 +81,6 @@ def is_control(method: str) -> bool:
 
 def title_of(method: str) -> str:
     """A method's name in words, or its key where it is not registered."""
-    return get_method(method).title if is_method(method) else method
+    if is_method(method):
+        return get_method(method).title
+    return f"{POSTERIORS[method].title}: mean of its samples" if method in POSTERIORS else method

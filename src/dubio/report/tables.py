@@ -1,12 +1,12 @@
 """The report's tables as rows of ready texts: a column says which metric, with what scale and digits."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from dubio.metrics import Metric
-from dubio.report.content import ReportContent, is_control, title_of
+from dubio.report.content import Cost, ReportContent, is_control, title_of
 from dubio.report.verdict import p_value, size
 
 REFERENCE = "softmax_response"
@@ -97,8 +97,14 @@ def comparison(content: ReportContent, columns: Sequence[Column]) -> tuple[list[
     return kept, rows
 
 
+PRICE = (Column("samples", "samples", ""), Column("ms", "ms per 1,000 rows", ""), Column("bytes", "kept", ""))
+
+
 def systems(content: ReportContent) -> tuple[list[Column], list[Row]]:
-    """The adapter (ranked by softmax response) and every method that changes the predictions; empty without one."""
+    """The adapter (ranked by softmax response) and every method that changes the predictions; empty without one.
+
+    With samples, seconds and bytes where there is a posterior.
+    """
     names = list(dict.fromkeys(m.method for m in content.metrics if m.metric.startswith("system_")))
     if not names:
         return [], []
@@ -115,7 +121,17 @@ def systems(content: ReportContent) -> tuple[list[Column], list[Row]]:
     for name in names:
         cells = tuple(_print(content.find(name, f"system_{c.metric}"), c) for c in SYSTEM)
         rows.append(Row(name, title_of(name).replace(" (control)", ""), cells))
-    return list(SYSTEM), rows
+    if not any(c.samples for c in content.costs):
+        return list(SYSTEM), rows
+    priced = [replace(row, cells=(*row.cells, *_price(content.cost(row.method)))) for row in rows]
+    return [*SYSTEM, *PRICE], priced
+
+
+def _price(cost: Cost | None) -> tuple[Cell, ...]:
+    """Samples, milliseconds and bytes of a system; dashes for the adapter, whose one pass all share."""
+    if cost is None:
+        return (Cell("–"),) * len(PRICE)
+    return Cell(str(cost.samples or "–")), Cell(f"{cost.ms_per_1000_rows:,.0f}"), Cell(size(cost.bytes))
 
 
 def suspects(content: ReportContent) -> list[Suspect]:
@@ -142,11 +158,18 @@ def suspects(content: ReportContent) -> list[Suspect]:
     return out
 
 
-def costs(content: ReportContent) -> list[tuple[str, str, str, str, str]]:
-    """(key, title, seconds to fit, milliseconds per 1,000 rows, size) of each method, in the comparison's order."""
+def costs(content: ReportContent) -> list[tuple[str, str, str, str, str, str]]:
+    """(key, title, samples, seconds to fit, milliseconds per 1,000 rows, size), in the comparison's order."""
     order = {name: at for at, name in enumerate(content.ranked())}
     return [
-        (c.method, title_of(c.method), f"{c.fit_seconds:.2f}", f"{c.ms_per_1000_rows:.2f}", size(c.bytes))
+        (
+            c.method,
+            title_of(c.method),
+            str(c.samples or "–"),
+            f"{c.fit_seconds:.2f}",
+            f"{c.ms_per_1000_rows:.2f}",
+            size(c.bytes),
+        )
         for c in sorted(content.costs, key=lambda c: order.get(c.method, len(order)))
     ]
 

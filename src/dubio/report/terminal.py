@@ -1,11 +1,13 @@
 """The comparison table of a terminal: a row a method, the best error ROC-AUC first, at most 120 columns wide."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rich.table import Table
 from rich.text import Text
 
 from dubio.metrics import Metric
+from dubio.metrics.evaluation import ADAPTER
+from dubio.report.content import Cost
 from dubio.report.verdict import p_value
 
 REFERENCE = "softmax_response"
@@ -42,6 +44,36 @@ def metrics_table(metrics: Sequence[Metric], split: str) -> Table:
     return table
 
 
+def systems_table(metrics: Sequence[Metric], split: str, costs: Mapping[str, Cost]) -> Table:
+    """The adapter and everything that changes its probabilities, each by its own predictions, the best NLL first."""
+    found = {(m.method, m.metric): m for m in metrics if m.split == split}
+    names = [method for method, metric in found if metric == "system_nll"]
+    table = Table(
+        title=f"As systems, each by its own predictions ({split})",
+        caption="samples: passes a row. ms: of those passes, per 1,000 rows, after the adapter's own.",
+        pad_edge=False,
+    )
+    table.add_column("system", no_wrap=True)
+    for header in ("accuracy %", "NLL", "ECE", "Brier", "AURC", "samples", "ms"):
+        table.add_column(header, justify="right", no_wrap=True)
+    own = {name: found.get((ADAPTER, name)) for name in _SYSTEM} | {"aurc": found.get((REFERENCE, "aurc"))}
+    rows = [("adapter", own), *((n, {c: found.get((n, f"system_{c}")) for c in _SYSTEM}) for n in names)]
+
+    def nll(row: tuple[str, Mapping[str, Metric | None]]) -> float:
+        metric = row[1]["nll"]
+        return metric.value if metric is not None else float("inf")
+
+    for name, cells in sorted(rows, key=nll):
+        cost = costs.get(name)
+        table.add_row(
+            Text(name, style="bold" if name == "adapter" else ""),
+            _plain(cells["accuracy"], "{:.1f}", 100), *(_plain(cells[c], "{:.3f}") for c in _SYSTEM[1:]),
+            str(cost.samples or "–") if cost else "–", f"{cost.ms_per_1000_rows:,.0f}" if cost else "–",
+        )  # fmt: skip
+    return table
+
+
+_SYSTEM = ("accuracy", "nll", "ece_equal_width_15", "brier", "aurc")
 _COLUMNS = ("error_roc_auc_gain", "error_roc_auc_gain_p", "aurc", "error_probability_ece", "ood_roc_auc")
 
 

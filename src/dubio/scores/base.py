@@ -115,6 +115,13 @@ class Score(ABC):
             out[folds == fold] = refit.score(calibration.take(folds == fold))
         return out
 
+    def log_probabilities(self, rows: Representations) -> Float64 | None:
+        """`[N, C]` of a method that changes the adapter's probabilities, by which it is judged as a system; else None.
+
+        Raises NotFittedError before `fit`.
+        """
+        return None
+
     def state(self) -> State:
         """What `restore` needs, as arrays and JSON facts."""
         self.check_fitted()

@@ -51,10 +51,10 @@ class RefittedHead(SelectedScore):
     def _learned_score(self, rows: Representations) -> Float64:
         return _surprise(rows, self.weight_, self.bias_)
 
-    def probabilities(self, rows: Representations) -> Float64:
-        """`[N, C]` the refitted classifier's own probabilities, to judge it as a system."""
+    def log_probabilities(self, rows: Representations) -> Float64:
+        """`[N, C]` the refitted classifier's own."""
         self.check_fitted()
-        return np.exp(log_softmax(_logits(rows, self.weight_, self.bias_)))
+        return log_softmax(_logits(rows, self.weight_, self.bias_))
 
     def _path(self, rows: Representations, strengths: tuple[float, ...]) -> list[tuple[Float64, Float64]]:
         """Weights `[C, d]` and biases `[C]` at each strength, each started from the last."""

@@ -53,6 +53,7 @@ def register(name: str, title: str, target: str, info: tuple[str, str, str], **o
 
 _MEASURES = {
     "response": ("softmax response of the mean", "Lakshminarayanan et al. 2017"),
+    "temperature": ("temperature-scaled response of the mean", "Guo et al. 2017"),
     "entropy": ("predictive entropy", "Depeweg et al. 2018"),
     "expected_entropy": ("expected entropy", "Depeweg et al. 2018"),
     "mutual_information": ("mutual information", "Houlsby et al. 2011"),
@@ -76,6 +77,11 @@ def get_method(name: str) -> Method:
     posterior, _, measure = name.rpartition(".")
     if posterior and measure in _MEASURES:
         title, paper = _MEASURES[measure]
+        if measure == "temperature":
+            return Method(
+                name, f"{posterior}: {title}", "sampled_temperature:ScaledSamples", ("samples", "calibration"),
+                "the samples' passes", paper, {"posterior": posterior},
+            )  # fmt: skip
         return Method(
             name, f"{posterior}: {title}", "sampled:SampledScore", ("samples",), "the samples' passes", paper,
             {"posterior": posterior, "measure": measure},

@@ -17,7 +17,6 @@ from dubio.metrics import Bootstrap, Metric, correlation, evaluate_ood, evaluate
 from dubio.report.terminal import metrics_table
 from dubio.scores.base import Score
 from dubio.scores.derived import DerivedScore
-from dubio.scores.refitted_head import RefittedHead
 
 
 @dataclass(frozen=True)
@@ -91,15 +90,14 @@ def evaluate(
     bootstrap = Bootstrap(draws=draws)
     scores, milliseconds = score_all(fitted, test)
     metrics = evaluate_scores("test", list(scores.values()), test.logits, test.known_labels, bootstrap=bootstrap)
+    systems = {name: log_mean(table) for name, table in test.samples.items()}
     for name, method in fitted.methods.items():
-        if isinstance(method.score, RefittedHead):
-            probabilities = method.score.probabilities(test)
-            own = np.log1p(-probabilities.max(axis=1).clip(max=1 - 1e-15))
-            metrics += evaluate_system("test", name, probabilities, test.known_labels, own, bootstrap=bootstrap)
-    for name, table in test.samples.items():
-        mean = log_mean(table)
-        own = log_complement(mean, mean.argmax(axis=1))
-        metrics += evaluate_system("test", name, np.exp(mean), test.known_labels, own, bootstrap=bootstrap)
+        changed = method.score.log_probabilities(test)
+        if changed is not None:
+            systems[name] = changed
+    for name, log_p in systems.items():
+        own = log_complement(log_p, log_p.argmax(axis=1))
+        metrics += evaluate_system("test", name, np.exp(log_p), test.known_labels, own, bootstrap=bootstrap)
     away = score_all(fitted, ood)[0] if ood is not None else {}
     if away:
         metrics += evaluate_ood(list(scores.values()), list(away.values()), "ood", bootstrap=bootstrap)
