@@ -14,6 +14,7 @@ from dubio.posteriors.registry import POSTERIORS
 from dubio.posteriors.sampling import Sampler, sample
 from dubio.posteriors.store import load_posterior
 from dubio.scores.registry import sampled_names
+from dubio.workflow.verbs import extract
 from tiny_classifier import dubio, read_rows
 
 pytestmark = pytest.mark.usefixtures("cached")
@@ -52,8 +53,6 @@ def test_a_trained_posterior_goes_all_the_way(trained, tiny, tmp_path, name):
     drawn = sample(Sampler(host, stored), [row["text"] for row in table])
     assert drawn.shape == (stored.samples, 40, 3)
     if name == "ensemble":  # the adapter beside it is the first member
-        from dubio.models.extraction import extract
-
         alone = extract(model, [row["text"] for row in table])
         expected = torch.log_softmax(torch.from_numpy(alone.logits), dim=1).numpy()
         np.testing.assert_allclose(drawn[0], expected, atol=1e-4)
@@ -109,6 +108,37 @@ def test_what_is_made_from_an_adapter(tiny, tmp_path):
     shutil.rmtree(adapter / "posteriors" / "mc_dropout")
     gone = dubio("score", adapter, tiny.test, "--output", tmp_path / "out.csv")
     assert (gone.code, "there is no posterior mc_dropout" in gone.err) == (2, True)
+
+
+def test_the_mean_of_a_posterior_can_be_what_is_judged(trained, tiny, tmp_path):
+    adapter = tmp_path / "adapter"
+    shutil.copytree(trained("ensemble"), adapter, ignore=shutil.ignore_patterns("dubio"))
+    refused = dubio("fit", adapter, "--calibration", tiny.calibration, "--predictions", "tfb")
+    assert (refused.code, "there is no posterior 'tfb'" in refused.err, "ensemble" in refused.err) == (2, True, True)
+    methods = ("--methods", "softmax_response,md,probe_both,ensemble.mutual_information")
+    arguments = ("--train", tiny.train, "--calibration", tiny.calibration, "--predictions", "ensemble")
+    done = dubio("fit", adapter, *arguments, *methods)
+    assert done.code == 0, done
+    report = tmp_path / "report"
+    done = dubio("evaluate", adapter, "--test", tiny.test, "--report", report)
+    assert done.code == 0, done
+    rows = read_rows(tiny.test)
+    model, stored = load(adapter), load_posterior(adapter, "ensemble")
+    host, _ = load_host(model.base, model.labels, max_length=model.max_length)
+    mean = log_mean(sample(Sampler(host, stored), [row["text"] for row in rows]))
+    expected = [model.labels[c] for c in mean.argmax(axis=1)]
+    found = {(m["method"], m["metric"]): m["value"] for m in json.loads((report / "metrics.json").read_text())}
+    right = np.mean([a == row["label"] for a, row in zip(expected, rows, strict=True)])
+    assert found["adapter", "accuracy"] == pytest.approx(right)
+    assert "LoRA ensemble: mean of its samples, by softmax response" in (report / "index.html").read_text()
+    done = dubio("score", adapter, tiny.test, "--output", tmp_path / "out.csv")
+    assert done.code == 0, done
+    scored = read_rows(tmp_path / "out.csv")
+    assert [row["predicted_label"] for row in scored] == expected
+    np.testing.assert_allclose([float(row["probability"]) for row in scored], np.exp(mean.max(axis=1)), atol=1e-5)
+    table = extract(model, [row["text"] for row in rows], posteriors=adapter, mean_of="ensemble")
+    np.testing.assert_allclose(table.logits, mean, atol=1e-5)
+    assert table.features.shape == (len(rows), 32)
 
 
 def test_rows_that_a_posterior_was_made_from_neither_certify_nor_test_it(tiny, tmp_path):

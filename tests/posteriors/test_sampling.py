@@ -15,7 +15,7 @@ from dubio.posteriors.forms import facts_of, form_of
 from dubio.posteriors.hosts import hashes_of, load_host
 from dubio.posteriors.mc_dropout import McDropout
 from dubio.posteriors.parameters import LoraParameters, XsParameters, targets_of
-from dubio.posteriors.sampling import Sampler, sample, sample_to
+from dubio.posteriors.sampling import Sampler, sample, sample_both, sample_to
 from dubio.posteriors.store import Stored
 from dubio.posteriors.swag import Moments
 from models.tiny import CLASSES, TEXTS, base_folder, save_base
@@ -54,7 +54,7 @@ def test_shards_are_kept_resumed_and_read_with_the_representations(tmp_path, mon
     made, how = sampler(), Extraction(shard_rows=3, show=False)
     whole = sample(made, TEXTS, None, how)
     runs = []
-    monkeypatch.setattr(StackEngine, "predict", lambda *a, f=StackEngine.predict: runs.append(1) or f(*a))
+    monkeypatch.setattr(StackEngine, "averaged", lambda *a, f=StackEngine.averaged: runs.append(1) or f(*a))
     paths = sample_to(made, TEXTS, None, tmp_path, how)
     assert len(paths) == 3
     first = len(runs)
@@ -73,6 +73,22 @@ def test_shards_are_kept_resumed_and_read_with_the_representations(tmp_path, mon
         for change in ((3,), (None, 1))  # fewer samples; another seed
     ]
     assert not set(paths) & {path for other in others for path in other}
+
+
+def test_the_mean_of_samples_takes_the_adapters_place(tmp_path):
+    """Features are the mean over samples, logits the log of the mean prediction, in memory as from shards."""
+    made, how = sampler(), Extraction(shard_rows=3, show=False)
+    engine = made.engine()
+    batch = dict(made.host.tokenizer(TEXTS, padding=True, return_tensors="pt"))
+    every, logits = engine.forward(batch)
+    features, table = sample_both(made, TEXTS, None, how)
+    np.testing.assert_allclose(features, every.mean(dim=0), atol=1e-5)
+    np.testing.assert_allclose(table, torch.log_softmax(logits, dim=2), atol=1e-5)
+    paths = sample_to(made, TEXTS, None, tmp_path, how)
+    counts = tuple(len(TEXTS[i : i + 3]) for i in range(0, len(TEXTS), 3))
+    rows = StoredRepresentations(paths, counts, None, {"swag_lora": paths}, "swag_lora").load()
+    np.testing.assert_array_equal(rows.features, features)
+    np.testing.assert_allclose(np.exp(rows.logits), np.exp(table).mean(axis=0), atol=1e-6)
 
 
 def test_memory_is_that_of_a_shard():
@@ -96,13 +112,13 @@ def test_memory_is_that_of_a_shard():
 def test_a_row_that_is_no_number_is_named(monkeypatch):
     made = sampler()
 
-    def spoil(self, batch, budget=0, predict=StackEngine.predict):
-        logits = predict(self, batch).clone()
+    def spoil(self, batch, budget=0, averaged=StackEngine.averaged):
+        features, logits = (value.clone() for value in averaged(self, batch))
         logits[2, (batch["attention_mask"].sum(dim=1) == 3) & (batch["input_ids"][:, 1] == marked)] = torch.nan
-        return logits
+        return features, logits
 
     marked = made.host.tokenizer("42")["input_ids"][1]
-    monkeypatch.setattr(StackEngine, "predict", spoil)
+    monkeypatch.setattr(StackEngine, "averaged", spoil)
     for rows in (2048, 2):
         with pytest.raises(DubioError, match="samples: row 3 holds NaN"):
             sample(made, TEXTS, None, Extraction(shard_rows=rows, show=False))

@@ -31,7 +31,8 @@ class Session:
     """The options of a command that runs the model. columns: (text, pair, label), None for the defaults.
 
     precision, max_length: None for those of the artefact, or of the adapter's training where nothing is fitted yet.
-    artifact: the folder that holds `dubio/`, None for the adapter's own.
+    artifact: the folder that holds `dubio/`, None for the adapter's own. mean_of: the posterior whose mean prediction
+    is judged; None: the adapter's own predictions, or what the artefact was fitted on.
     """
 
     adapter: str
@@ -43,6 +44,7 @@ class Session:
     cache: Path | None = None
     quiet: bool = False
     artifact: Path | None = None
+    mean_of: str | None = None
 
     @cached_property
     def model(self) -> AdaptedModel:
@@ -82,7 +84,8 @@ class Session:
         """
         facts = read_manifest(self.folder / FOLDER / "manifest.json").model
         length = facts.get("max_length") if self.max_length is None else self.max_length
-        return replace(self, precision=self.precision or facts.get("precision"), max_length=length)
+        precision = self.precision or facts.get("precision")
+        return replace(self, precision=precision, max_length=length, mean_of=facts.get("mean_of"))
 
     def open(self) -> Artifact:
         """The artefact, checked against its hashes and against the model.
@@ -130,10 +133,17 @@ class Session:
         for name, table in tables.items():
             if name not in unlabelled:
                 table.label_ids(self.model.labels)
-        how, samplers = Extraction(show=not self.quiet), self.samplers(posteriors)
+        wanted = {*posteriors, *([self.mean_of] if self.mean_of else [])}
+        how, samplers = Extraction(show=not self.quiet), self.samplers(wanted)
         return {
             name: prepare(
-                self.model, table, self.cache_folder, need_labels=name not in unlabelled, how=how, samplers=samplers
+                self.model,
+                table,
+                self.cache_folder,
+                need_labels=name not in unlabelled,
+                how=how,
+                samplers=samplers,
+                mean_of=self.mean_of,
             )
             for name, table in tables.items()
         }

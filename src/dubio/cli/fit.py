@@ -1,5 +1,7 @@
 """`dubio fit`: representations of train and calibration rows -> every method, a choice, an artefact by the adapter."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from dubio.artifacts.store import FOLDER, Artifact, save_artifact
@@ -17,6 +19,11 @@ from dubio.workflow.saving import artifact_of
 def run(session: Session, train: str | None, calibration: str, methods: str | None) -> Artifact:
     """Reads and checks everything before the first forward pass; writes nothing until all methods are fitted."""
     names = method_names(methods, train is not None)
+    if session.mean_of is not None:
+        session.samplers([])  # a damaged posterior is refused before any work
+        if session.mean_of not in session.posteriors:
+            have = ", ".join(session.posteriors) or "none"
+            raise DubioError(f"there is no posterior {session.mean_of!r} beside {session.adapter}; there are: {have}")
     check_folder(session.folder / FOLDER)
     check_folder(session.cache_folder)
     tables: dict[str, TextTable] = {}
@@ -34,8 +41,11 @@ def run(session: Session, train: str | None, calibration: str, methods: str | No
         session.model.head,
         FitPlan(names, show=not session.quiet),
     )
-    digests = {name: session.posteriors[name].sha256 for name in drawn}
+    used = [*drawn, *([session.mean_of] if session.mean_of and session.mean_of not in drawn else [])]
+    digests = {name: session.posteriors[name].sha256 for name in used}
     artifact = artifact_of(fit, session.model, tables, session.name, posteriors=digests)
+    if session.mean_of is not None:
+        artifact = replace(artifact, model={**artifact.model, "mean_of": session.mean_of})
     path = save_artifact(session.folder, artifact, render_card(artifact))
     for name, why in fit.left_out.items():
         if train is not None or "train" not in get_method(name).needs:  # who gives no train rows knows

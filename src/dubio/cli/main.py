@@ -98,6 +98,9 @@ def fit(
     calibration: Annotated[str, typer.Option(help="Held-out table with labels.")],
     train: Annotated[str | None, typer.Option(help="The adapter's training table, with labels.")] = None,
     methods: Annotated[str | None, typer.Option(help="Comma-separated names (default: all; see `methods`).")] = None,
+    predictions: Annotated[
+        str | None, typer.Option(help="Judge the mean prediction of this posterior (default: the adapter's own).")
+    ] = None,
     base: Base = None,
     device: Device = "cpu",
     precision: Precision = None,
@@ -113,7 +116,8 @@ def fit(
     from dubio.cli.common import Session
     from dubio.cli.fit import run
 
-    session = Session(adapter, base, device, precision, (text, pair, label), max_length, cache, quiet, artifact)
+    columns = text, pair, label
+    session = Session(adapter, base, device, precision, columns, max_length, cache, quiet, artifact, predictions)
     run(session, train, calibration, methods)
 
 

@@ -20,6 +20,7 @@ from dubio.arrays import Float32, Int64
 from dubio.containers import Representations, concatenate
 from dubio.errors import DubioError
 from dubio.files import atomic_path
+from dubio.measures import log_mean
 
 _TYPES: dict[str, Any] = {"F32": np.float32, "F64": np.float64, "I64": np.int64, "U8": np.uint8, "BOOL": np.bool_}
 
@@ -86,13 +87,15 @@ class StoredRepresentations:
     """A table of representations kept as shards on disk: iterate for constant memory, or `load` it whole.
 
     labels: `[N]` int64 or None, for the rows of all shards in order. samples: posterior -> shards of
-    `log_probabilities` `[S, n, C]`, aligned with these.
+    `log_probabilities` `[S, n, C]` and mean `features` `[n, d]`, aligned with these. mean_of: the posterior whose mean
+    prediction stands for the adapter's own, and whose mean features for its features; None: the adapter's own.
     """
 
     shards: tuple[Path, ...]
     rows: tuple[int, ...]
     labels: Int64 | None = None
     samples: Mapping[str, tuple[Path, ...]] = field(default_factory=dict[str, tuple[Path, ...]])
+    mean_of: str | None = None
 
     def __len__(self) -> int:
         return sum(self.rows)
@@ -101,6 +104,8 @@ class StoredRepresentations:
         start = 0
         for at, (path, count) in enumerate(zip(self.shards, self.rows, strict=True)):
             arrays = map_arrays(path)
+            if self.mean_of is not None:
+                arrays = {"features": arrays["features"], "logits": log_mean(arrays["log_probabilities"])}
             if set(arrays) != {"features", "logits"} or {len(array) for array in arrays.values()} != {count}:
                 raise DubioError(f"{path} does not hold the {count} rows expected; delete it and run again")
             labels = None if self.labels is None else self.labels[start : start + count]

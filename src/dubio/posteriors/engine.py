@@ -88,12 +88,20 @@ class StackEngine:
         whole = [[torch.cat([pair[k] for pair in chunk], dim=1) for chunk in found.values()] for k in (0, 1)]
         return torch.cat(whole[0]), torch.cat(whole[1])
 
-    def predict(self, batch: Mapping[str, Tensor], budget: int = 2048) -> Tensor:
-        """Logits `[S, n, C]` alone, as `forward`; the features of all samples are never held together."""
+    def averaged(self, batch: Mapping[str, Tensor], budget: int = 2048) -> tuple[Tensor, Tensor]:
+        """Mean features `[n, d]` over the samples, and logits `[S, n, C]`; no more features are held at once."""
+        sums: dict[int, list[Tensor]] = {}
         found: dict[int, list[Tensor]] = {}
-        for first, _, logits in self.pieces(batch, budget):
+        for first, features, logits in self.pieces(batch, budget):
+            sums.setdefault(first, []).append(features.double().sum(dim=0))
             found.setdefault(first, []).append(logits)
-        return torch.cat([torch.cat(chunk, dim=1) for chunk in found.values()])
+        total = torch.stack([torch.cat(chunk) for chunk in sums.values()]).sum(dim=0)
+        logits = torch.cat([torch.cat(chunk, dim=1) for chunk in found.values()])
+        return (total / len(self.stack)).float(), logits
+
+    def predict(self, batch: Mapping[str, Tensor], budget: int = 2048) -> Tensor:
+        """Logits `[S, n, C]` alone."""
+        return self.averaged(batch, budget)[1]
 
     @torch.inference_mode()
     def pieces(self, batch: Mapping[str, Tensor], budget: int) -> Generator[tuple[int, Tensor, Tensor]]:

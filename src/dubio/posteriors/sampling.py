@@ -58,19 +58,26 @@ def sample(
     sampler: Sampler, texts: Sequence[str], pairs: Sequence[str] | None = None, how: Extraction | None = None
 ) -> Float32:
     """`[S, N, C]` log-probabilities of all rows, in memory; raises DubioError as `extract` does."""
+    return sample_both(sampler, texts, pairs, how)[1]
+
+
+def sample_both(
+    sampler: Sampler, texts: Sequence[str], pairs: Sequence[str] | None = None, how: Extraction | None = None
+) -> tuple[Float32, Float32]:
+    """(features `[N, d]`, the mean over samples; log-probabilities `[S, N, C]`) of all rows, in memory."""
     how, engine = how or Extraction(), sampler.engine()
     with progress(f"sampling {sampler.stored.name}", len(texts), show=how.show) as advance:
-        parts: list[Float32] = []
+        parts: list[tuple[Float32, Float32]] = []
         for block in blocks_of(texts, pairs, how.shard_rows):
             parts.append(_block(sampler.host, engine, block, how))
             advance(len(block.texts))
-    return np.concatenate(parts, axis=1)
+    return np.concatenate([z for z, _ in parts]), np.concatenate([table for _, table in parts], axis=1)
 
 
 def sample_to(
     sampler: Sampler, texts: Sequence[str], pairs: Sequence[str] | None, cache: Path, how: Extraction | None = None
 ) -> tuple[Path, ...]:
-    """As `sample`, into shards `log_probabilities` under `cache`, aligned with those of `extract_to`."""
+    """As `sample_both`, into shards `features`, `log_probabilities`, `seconds`, aligned with those of `extract_to`."""
     how, engine = how or Extraction(), None
     paths: list[Path] = []
     with progress(f"sampling {sampler.stored.name}", len(texts), show=how.show) as advance:
@@ -79,10 +86,10 @@ def sample_to(
             path = cache / f"{key}.safetensors"
             if not _is_whole(path, len(block.texts)):
                 engine, start = engine or sampler.engine(), time.perf_counter()
-                table = _block(sampler.host, engine, block, how)
+                features, table = _block(sampler.host, engine, block, how)
                 with atomic_path(path) as temporary:
                     spent = np.array([time.perf_counter() - start])
-                    save_file({"log_probabilities": table, "seconds": spent}, temporary)
+                    save_file({"features": features, "log_probabilities": table, "seconds": spent}, temporary)
             advance(len(block.texts))
             paths.append(path)
     return tuple(paths)
@@ -93,22 +100,30 @@ def seconds_of(shards: Sequence[Path]) -> float:
     return float(sum(map_arrays(path)["seconds"][0] for path in shards))
 
 
-def _block(host: AdaptedModel, engine: StackEngine, block: Block, how: Extraction) -> Float32:
-    """`[S, n, C]` of a block, in the rows' own order."""
+def _block(host: AdaptedModel, engine: StackEngine, block: Block, how: Extraction) -> tuple[Float32, Float32]:
+    """Mean features `[n, d]` and log-probabilities `[S, n, C]` of a block, in the rows' own order."""
     tokens = tokenize(host, block.texts, block.pairs)
     lengths = np.array([len(ids) for ids in tokens["input_ids"]])
     out = np.empty((len(engine.stack), len(lengths), len(host.labels)), dtype=np.float32)
+    features: Float32 | None = None
     budget = how.budget(host)
     for rows in batches(lengths, budget):
         batch = pad({key: [values[i] for i in rows] for key, values in tokens.items()}, host)
-        logits = engine.predict(batch, budget)
+        mean, logits = engine.averaged(batch, budget)
+        if features is None:
+            features = np.empty((len(lengths), mean.shape[1]), dtype=np.float32)
+        features[rows] = mean.cpu().numpy()
         out[:, rows] = torch.log_softmax(logits.double(), dim=2).float().cpu().numpy()
+    assert features is not None
+    check_finite(features, "features of the samples", block.start)
     check_finite(out.min(axis=(0, 2)), "samples", block.start)
-    return out
+    return features, out
 
 
 def _is_whole(path: Path, rows: int) -> bool:
     try:
-        return path.exists() and map_arrays(path)["log_probabilities"].shape[1] == rows
-    except (DubioError, KeyError, IndexError):
+        arrays = map_arrays(path) if path.exists() else {}
+    except DubioError:
         return False
+    whole = set(arrays) == {"features", "log_probabilities", "seconds"}
+    return whole and len(arrays["features"]) == arrays["log_probabilities"].shape[1] == rows

@@ -114,7 +114,9 @@ def systems(content: ReportContent) -> tuple[list[Column], list[Row]]:
     rows = [
         Row(
             "adapter",
-            "The adapter, by softmax response",
+            f"{title_of(content.model['mean_of'])}, by softmax response"
+            if "mean_of" in content.model
+            else "The adapter, by softmax response",
             tuple(_print(m, c) for m, c in zip(adapter, SYSTEM, strict=True)),
         )
     ]

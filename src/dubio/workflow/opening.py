@@ -36,6 +36,7 @@ def read_posteriors(adapter: str | Path) -> dict[str, Stored]:
 def posteriors_of(artifact: Artifact) -> list[str]:
     """Names of the posteriors whose samples the artefact's methods read, sorted."""
     found = {getattr(method.score.config, "posterior", None) for method in artifact.methods.values()}
+    found.add(artifact.model.get("mean_of"))
     return sorted(name for name in found if name is not None)
 
 

@@ -11,7 +11,7 @@ from dubio.data.near import near_duplicate_groups
 from dubio.data.splits import SplitReport
 from dubio.data.tables import TextTable
 from dubio.models.cache import StoredRepresentations
-from dubio.models.extraction import Extraction, extract_to
+from dubio.models.extraction import Extraction, blocks_of, extract_to
 from dubio.models.loading import AdaptedModel
 from dubio.posteriors.sampling import Sampler, sample_to
 
@@ -40,15 +40,21 @@ def repeats(table: TextTable) -> Int64:
 
 def prepare(
     model: AdaptedModel, table: TextTable, cache: Path, *, need_labels: bool, how: Extraction | None = None,
-    samplers: Sequence[Sampler] = (),
+    samplers: Sequence[Sampler] = (), mean_of: str | None = None,
 ) -> Prepared:  # fmt: skip
     """Maps the labels, extracts the table under `cache`, and draws the samples of each posterior.
 
+    mean_of: the one of `samplers` whose mean prediction takes the place of the adapter's own.
     Raises DubioError on labels that the model does not have, before any forward pass.
     """
     labels = table.label_ids(model.labels) if need_labels else None
-    stored = extract_to(model, table.texts, table.pairs, cache, labels=labels, how=how)
     drawn = {s.stored.name: sample_to(s, table.texts, table.pairs, cache, how) for s in samplers}
+    if mean_of is not None:
+        rows = tuple(
+            len(block.texts) for block in blocks_of(table.texts, table.pairs, (how or Extraction()).shard_rows)
+        )
+        return Prepared(table, StoredRepresentations(drawn[mean_of], rows, labels, drawn, mean_of))
+    stored = extract_to(model, table.texts, table.pairs, cache, labels=labels, how=how)
     return Prepared(table, replace(stored, samples=drawn))
 
 

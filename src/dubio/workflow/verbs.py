@@ -12,11 +12,12 @@ from dubio.artifacts.store import Fitted
 from dubio.containers import Representations, Scores
 from dubio.data.tables import TextTable, read_table, table_of
 from dubio.errors import DubioError
+from dubio.measures import log_mean
 from dubio.models.extraction import Extraction, extract_to
 from dubio.models.extraction import extract as extract_rows
 from dubio.models.loading import AdaptedModel
 from dubio.posteriors.hosts import host_under
-from dubio.posteriors.sampling import Sampler, sample
+from dubio.posteriors.sampling import Sampler, sample_both
 from dubio.workflow.evaluation import Evaluation, evaluate, promise
 from dubio.workflow.fitting import Fit, FitPlan, fit_methods
 from dubio.workflow.opening import open_artifact, read_posteriors
@@ -28,12 +29,13 @@ __all__ = ["Evaluation", "evaluate", "extract", "fit", "open_artifact", "promise
 
 def extract(
     model: AdaptedModel, rows: TextTable | Sequence[str] | str | Path, *, cache: str | Path | None = None,
-    posteriors: str | Path | None = None, show: bool = False,
+    posteriors: str | Path | None = None, mean_of: str | None = None, show: bool = False,
 ) -> Representations:  # fmt: skip
     """One forward pass: features `[N, d]`, logits `[N, C]`, and labels and groups `[N]` where the rows have labels.
 
     rows: a table, a file to read one from, or texts. cache: folder of shards from which a killed run resumes.
-    posteriors: adapter folder whose posteriors' samples are drawn as well.
+    posteriors: adapter folder whose posteriors' samples are drawn as well. mean_of: the one of them whose mean
+    prediction (and mean features) take the place of the adapter's own.
     Raises DubioError on rows that cannot be read or scored, or labels that the model does not have.
     """
     if isinstance(rows, str | Path):
@@ -47,8 +49,13 @@ def extract(
         found = extract_to(model, table.texts, table.pairs, Path(cache), labels=labels, how=how).load()
     if posteriors is not None:
         host, drawn = host_under(model), read_posteriors(posteriors)
-        samples = {name: sample(Sampler(host, s), table.texts, table.pairs, how) for name, s in drawn.items()}
-        found = replace(found, samples=samples)
+        both = {name: sample_both(Sampler(host, s), table.texts, table.pairs, how) for name, s in drawn.items()}
+        found = replace(found, samples={name: log_p for name, (_, log_p) in both.items()})
+        if mean_of is not None:
+            if mean_of not in both:
+                raise DubioError(f"there is no posterior {mean_of!r} beside {posteriors}; there are: {', '.join(both)}")
+            features, log_p = both[mean_of]
+            found = Representations.of(features, log_mean(log_p), labels, samples=found.samples)
     return found if labels is None else replace(found, groups=repeats(table))
 
 
