@@ -1,4 +1,4 @@
-"""Writes docs/methods.md and a page a method module from the registry, the docstrings and the configs (`make docs`).
+"""Writes docs/methods.md, a page a method module, and docs/posteriors.md from the registries, docstrings and configs.
 
 `pages` computes every page and writes nothing; a test compares it with what is committed, so no page can go stale.
 """
@@ -13,7 +13,8 @@ from typing import Any, Literal, get_args, get_origin
 
 from dubio.files import write_text
 from dubio.scores.base import MethodConfig, Score
-from dubio.scores.registry import METHODS, Method
+from dubio.posteriors.registry import POSTERIORS
+from dubio.scores.registry import METHODS, Method, get_method, sampled_names
 
 DOCS = Path(__file__).resolve().parent
 SCORES = DOCS.parent / "src" / "dubio" / "scores"
@@ -25,7 +26,8 @@ def pages() -> dict[str, str]:
     modules: dict[str, list[Method]] = {}
     for method in METHODS.values():
         modules.setdefault(module_of(method), []).append(method)
-    return {"methods.md": index(), **{f"methods/{name}.md": page(name, found) for name, found in modules.items()}}
+    made = {f"methods/{name}.md": page(name, found) for name, found in modules.items()}
+    return {"methods.md": index(), "posteriors.md": posteriors(), **made}
 
 
 def write() -> None:
@@ -68,6 +70,33 @@ def index() -> str:
         *table(("name", "method", "needs", "cost", "paper"), rows),
         "",
     ])  # fmt: skip
+
+
+def posteriors() -> str:
+    """The table of all posteriors, the measures of their samples, and each one's equations."""
+    rows = [
+        (f"`{e.name}`", e.title, f"`dubio train --posterior {e.name}`" if e.trained
+         else f"`dubio posterior ADAPTER {e.name}`", e.cost, e.paper) for e in POSTERIORS.values()
+    ]  # fmt: skip
+    measures = [(f"`{m.name}`", m.title.partition(": ")[2], m.paper) for m in map(get_method, sampled_names("NAME"))]
+    parts = [
+        f"# Posteriors: the {len(rows)} ways to make many adapters out of one base, their costs, papers and equations",
+        "<!-- Written by docs/build.py from src/dubio/posteriors: edit the files there and run `make docs`. -->",
+        "Each yields S adapters; one engine runs them over the frozen base; their S predictions are judged as scores of "
+        "the adapter's\nown predictions and, by their mean, as a system. Which one: "
+        "[how-to](howto/which-posterior.md).",
+        "\n".join(table(("name", "posterior", "made by", "cost", "paper"), rows)),
+        "## What is read from the samples",
+        "Names for `--methods`, NAME being the posterior's. Equations: `src/dubio/measures.py`.",
+        "\n".join(table(("name", "measure", "paper"), measures)),
+    ]
+    homes: dict[str, list[str]] = {}
+    for entry in POSTERIORS.values():
+        homes.setdefault(entry.target.partition(":")[0], []).append(entry.name)
+    for home, names in homes.items():
+        text = import_module(f"dubio.posteriors.{home}").__doc__ or ""
+        parts += [f"## {', '.join(f'`{name}`' for name in names)}", cleandoc(text)]
+    return "\n\n".join(parts) + "\n"
 
 
 def page(module: str, methods: Sequence[Method]) -> str:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from dubio.posteriors.registry import POSTERIORS
 from dubio.scores.registry import METHODS
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -19,7 +20,7 @@ def test_the_committed_page_is_what_is_generated(path):
 
 
 def test_no_page_is_left_over():
-    assert {f"methods/{path.name}" for path in (DOCS / "methods").iterdir()} == PAGES.keys() - {"methods.md"}
+    assert {f"methods/{path.name}" for path in (DOCS / "methods").iterdir()} == PAGES.keys() - {"methods.md", "posteriors.md"}
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -30,6 +31,13 @@ def test_every_registered_method_has_a_page_with_all_its_options(name):
     assert f"| `{name}` | {method.title} |" in page
     for option in type(method.build().config).model_fields:
         assert f"| `{option}` |" in page
+
+
+@pytest.mark.parametrize("name", POSTERIORS)
+def test_every_registered_posterior_is_on_its_page(name):
+    entry = POSTERIORS[name]
+    assert f"| `{name}` | {entry.title} | `dubio " in PAGES["posteriors.md"]
+    assert entry.paper in PAGES["posteriors.md"]
 
 
 def test_writing_restores_missing_pages_and_removes_stale_ones(tmp_path, monkeypatch):
