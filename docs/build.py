@@ -12,8 +12,8 @@ from types import UnionType
 from typing import Any, Literal, get_args, get_origin
 
 from dubio.files import write_text
-from dubio.scores.base import MethodConfig, Score
 from dubio.posteriors.registry import POSTERIORS
+from dubio.scores.base import MethodConfig, Score
 from dubio.scores.registry import METHODS, Method, get_method, sampled_names
 
 DOCS = Path(__file__).resolve().parent
@@ -82,8 +82,8 @@ def posteriors() -> str:
     parts = [
         f"# Posteriors: the {len(rows)} ways to make many adapters out of one base, their costs, papers and equations",
         "<!-- Written by docs/build.py from src/dubio/posteriors: edit the files there and run `make docs`. -->",
-        "Each yields S adapters; one engine runs them over the frozen base; their S predictions are judged as scores of "
-        "the adapter's\nown predictions and, by their mean, as a system. Which one: "
+        "Each yields S adapters; one engine runs them over the frozen base; their S predictions are judged as scores "
+        "of the adapter's\nown predictions and, by their mean, as a system. Which one: "
         "[how-to](howto/which-posterior.md).",
         "\n".join(table(("name", "posterior", "made by", "cost", "paper"), rows)),
         "## What is read from the samples",

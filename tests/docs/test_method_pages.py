@@ -20,7 +20,10 @@ def test_the_committed_page_is_what_is_generated(path):
 
 
 def test_no_page_is_left_over():
-    assert {f"methods/{path.name}" for path in (DOCS / "methods").iterdir()} == PAGES.keys() - {"methods.md", "posteriors.md"}
+    assert {f"methods/{path.name}" for path in (DOCS / "methods").iterdir()} == PAGES.keys() - {
+        "methods.md",
+        "posteriors.md",
+    }
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Generator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -54,6 +54,9 @@ class StackEngine:
         within = {n: m for n, m in stacked_layers(self.model, self.stack, layout).items() if not n.startswith(name)}
         with ExitStack() as leaving:
             leaving.enter_context(swapped(self.model, {**within, name: catch}))
+            tail = first_token_tail(self.model)
+            if tail is not None:
+                leaving.callback(tail.register_forward_pre_hook(_first_token, with_kwargs=True).remove)
             if not own_rows:
                 for block in _adapted_blocks(self.model, within):
                     hook = block.register_forward_pre_hook(_expander(layout), with_kwargs=True)
@@ -146,6 +149,29 @@ def runs_together(model: nn.Module) -> bool:
     layers of all rows at once, so there samples run one after another.
     """
     return not str(getattr(model.config, "model_type", "")).startswith("deberta")
+
+
+# Encoders that read the first token alone, block by block of `attention.self`, `attention.output`, and so on.
+_FIRST_TOKEN = ("bert", "roberta", "electra", "xlm-roberta", "camembert")
+
+
+def first_token_tail(model: nn.Module) -> nn.Module | None:
+    """The module of the last block from which on no token but the first is looked at; None where that is not known.
+
+    Up to there all tokens are needed, for keys and values; of 6 blocks that spares an eighth of all products.
+    """
+    if getattr(model.config, "model_type", "") not in _FIRST_TOKEN:
+        return None
+    lists = [m for m in model.modules() if isinstance(m, nn.ModuleList) and len(m) and hasattr(m[-1], "attention")]
+    output: Any = getattr(cast(Any, lists[-1][-1]).attention, "output", None) if lists else None
+    return output if isinstance(output, nn.Module) else None
+
+
+def _first_token(
+    _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:  # fmt: skip
+    """A hook that keeps the first token of hidden states `[n, T, d]`."""
+    return tuple(a[:, :1] for a in args), {key: value[:, :1] for key, value in kwargs.items()}
 
 
 def _adapted_blocks(model: nn.Module, names: Mapping[str, nn.Module]) -> list[nn.Module]:
