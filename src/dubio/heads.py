@@ -39,8 +39,8 @@ class KeptAndRest(nn.Module):
         self.register_buffer("others", mask, persistent=False)  # follows from the spec
 
     def forward(self, logits: torch.Tensor) -> torch.Tensor:
-        """In the type of the logits."""
-        rest = (logits + self.others.to(logits.dtype)).logsumexp(dim=-1, keepdim=True)
+        """In the type of the logits, and where they are."""
+        rest = (logits + self.others.to(logits)).logsumexp(dim=-1, keepdim=True)
         return torch.cat([logits[..., self.kept], rest], dim=-1)
 
 
