@@ -214,6 +214,7 @@ def test_smollm2_on_arc_easy(data_root):
     choices = Choices(table.template)
     model, tokenizer, missing = load_base(str(path), None, "cpu", choices=choices)
     assert missing == []
+    assert not model.is_quantized  # else the Trainer would refuse it
     ids = letter_ids(tokenizer, table.template)
     assert [tokenizer.convert_ids_to_tokens(i) for i in ids] == [f"Ġ{letter}" for letter in table.template.letters]
     import transformers as tf

@@ -70,6 +70,8 @@ def load_base(
     known = model.get_input_embeddings().num_embeddings
     if len(tokenizer) > known:
         raise DubioError(f"{base}: the tokenizer has {len(tokenizer)} tokens and the model {known}; they do not match")
+    if gguf:  # its weights are expanded to float32 by now, and transformers would refuse to train over them
+        model.hf_quantizer, model.is_quantized = None, False
     # What the batches are padded with is what a decoder must skip when it looks for the last token of a row.
     model.config.pad_token_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
     return model.to(device).eval(), tokenizer, missing
