@@ -116,6 +116,19 @@ def test_a_posterior_goes_all_the_way(trained, tiny, tmp_path, name):
     assert found[name, "system_accuracy"] > 0.2
 
 
+def test_the_mean_prediction_of_a_posterior_can_be_judged(trained, tiny, tmp_path):
+    adapter = shutil.copytree(trained("ensemble"), tmp_path / "adapter")
+    options = ("--predictions", "ensemble", "--methods", "softmax_response,entropy,ensemble.mutual_information")
+    done = dubio("fit", adapter, "--calibration", tiny.calibration, *options)
+    assert done.code == 0, done
+    done = dubio("score", adapter, tiny.test, "--output", tmp_path / "out.parquet")
+    assert done.code == 0, done
+    rows = parquet.read_table(tmp_path / "out.parquet").to_pylist()
+    sampler = Sampler(host_under(load(adapter)), load_posterior(adapter, "ensemble"))
+    mean = np.exp(sample(sampler, list(read_table(tiny.test).texts))).mean(axis=0)
+    assert [row["predicted_label"] for row in rows] == ["ABCD"[i] for i in mean.argmax(axis=1)]
+
+
 def test_fit_evaluate_score_and_posteriors_onto(trained, tiny, tmp_path):
     adapter = shutil.copytree(trained(None), tmp_path / "adapter")
     for name, options in {
