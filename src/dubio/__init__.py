@@ -12,11 +12,13 @@ if TYPE_CHECKING:
     from dubio.containers import Representations as Representations
     from dubio.containers import Scores as Scores
     from dubio.data.columns import Columns as Columns
+    from dubio.data.prompts import PromptTemplate as PromptTemplate
     from dubio.data.tables import read_table as read_table
     from dubio.data.tables import table_of as table_of
     from dubio.decisions.recalibration import Recalibrator as Recalibrator
     from dubio.decisions.threshold import risk_threshold as risk_threshold
     from dubio.errors import DubioError as DubioError
+    from dubio.models.letters import Choices as Choices
     from dubio.models.loading import load as load
     from dubio.scores.registry import METHODS as METHODS
     from dubio.scores.registry import get_method as get_method
@@ -30,9 +32,11 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Artifact": "artifacts.store",
+    "Choices": "models.letters",
     "Columns": "data.columns",
     "DubioError": "errors",
     "METHODS": "scores.registry",
+    "PromptTemplate": "data.prompts",
     "Recalibrator": "decisions.recalibration",
     "Representations": "containers",
     "Scores": "containers",

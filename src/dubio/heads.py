@@ -1,7 +1,7 @@
 """Classification heads as plain, serialisable torch modules: a JSON spec of layers and arrays of float32.
 
-A head is an `nn.Sequential` of the layers below; any other module works in memory but must be supplied again by the
-caller when it is restored (its spec says `custom`).
+A head is an `nn.Sequential` of the layers below (and `KeptAndRest`); any other module works in memory but must be
+supplied again by the caller when it is restored (its spec says `custom`).
 """
 
 import copy
@@ -19,6 +19,29 @@ _PLAIN: dict[str, Callable[[], nn.Module]] = {
     "tanh": nn.Tanh, "relu": nn.ReLU, "gelu": nn.GELU, "gelu_tanh": lambda: nn.GELU(approximate="tanh"),
     "silu": nn.SiLU, "identity": nn.Identity,
 }  # fmt: skip
+
+
+class KeptAndRest(nn.Module):
+    """Logits of a vocabulary `[..., V]` -> those of K chosen tokens, and one of all others together `[..., K + 1]`.
+
+    The last is their logsumexp, so that a softmax over K + 1 gives the probabilities of the softmax over V. size: V.
+    """
+
+    others: torch.Tensor
+
+    def __init__(self, kept: Sequence[int], size: int) -> None:
+        super().__init__()
+        self.kept, self.size = [int(token) for token in kept], int(size)
+        if not self.kept or not 0 <= min(self.kept) <= max(self.kept) < self.size or len(set(self.kept)) >= self.size:
+            raise ValueError(f"the kept tokens must lie in [0, {size}) and leave others")
+        mask = torch.zeros(self.size)
+        mask[self.kept] = -torch.inf
+        self.register_buffer("others", mask, persistent=False)  # follows from the spec
+
+    def forward(self, logits: torch.Tensor) -> torch.Tensor:
+        """In the type of the logits, and where they are."""
+        rest = (logits + self.others.to(logits)).logsumexp(dim=-1, keepdim=True)
+        return torch.cat([logits[..., self.kept], rest], dim=-1)
 
 
 def head_spec(head: nn.Module) -> list[dict[str, Any]]:
@@ -69,6 +92,8 @@ def _layer_spec(layer: nn.Module) -> dict[str, Any] | None:
         return {"layer": "dropout", "p": layer.p}
     if type(layer) is nn.LayerNorm and len(layer.normalized_shape) == 1 and layer.elementwise_affine:
         return {"layer": "norm", "size": layer.normalized_shape[0], "eps": layer.eps, "bias": _has_bias(layer)}
+    if type(layer) is KeptAndRest:
+        return {"layer": "kept_and_rest", "kept": layer.kept, "size": layer.size}
     if type(layer) is nn.GELU:
         return {"layer": "gelu_tanh" if layer.approximate == "tanh" else "gelu"}
     names: dict[type[nn.Module], str] = {nn.Tanh: "tanh", nn.ReLU: "relu", nn.SiLU: "silu", nn.Identity: "identity"}
@@ -87,6 +112,8 @@ def _build_layer(spec: Mapping[str, Any]) -> nn.Module:
             return nn.Dropout(spec["p"])
         case "norm":
             return nn.LayerNorm(spec["size"], eps=spec["eps"], bias=spec["bias"])
+        case "kept_and_rest":
+            return KeptAndRest(spec["kept"], spec["size"])
         case str(name) if name in _PLAIN:
             return _PLAIN[name]()
         case other:

@@ -26,6 +26,7 @@ from dubio.errors import DubioError
 from dubio.files import check_folder, sha256_json, write_json
 from dubio.models.adapter_files import RECORD
 from dubio.models.base import base_hash, has_bfloat16, load_base
+from dubio.models.letters import Choices
 
 # The projections that LoRA adapts, family by family: query, key, value (one fused module in GPT-2 and ModernBERT).
 _TARGETS = (
@@ -75,37 +76,28 @@ class LabelledTexts:
 
 def train_adapter(
     base: str, labels: Sequence[str], train: LabelledTexts, validation: LabelledTexts, out: Path,
-    plan: TrainingPlan | None = None,
+    plan: TrainingPlan | None = None, choices: Choices | None = None,
 ) -> Mapping[str, Any]:  # fmt: skip
     """Trains and saves an adapter for classes `labels` under `out`; returns the training record.
 
+    choices: answer letters, which are then the labels: the head is the LM head's and stays frozen, and the adapter is
+    one of the causal LM.
     Raises DubioError where `out` already holds a finished adapter or cannot be written, where `train` has rows of one
     class only, where `validation` has none, and on settings or a base that cannot be trained.
     """
-    plan = plan or TrainingPlan()
+    plan, labels = plan or TrainingPlan(), labels if choices is None else choices.labels
     if (out / "adapter_config.json").exists():
         raise DubioError(f"{out} already holds an adapter; choose another folder or delete it")
     check_folder(out)
     check_plan(plan, labels, train, validation)
     set_seed(plan.seed)
-    model, tokenizer, missing = load_base(base, list(labels), plan.device)
-    if not plan.base_dropout:
-        for module in model.modules():
-            if isinstance(module, torch.nn.Dropout):
-                module.p = 0.0
+    model, tokenizer, missing = load_base(base, list(labels), plan.device, None, choices)
     tokenizer.padding_side = "right"  # as in extraction: absolute positions must count alike
-    config = LoraConfig(
-        task_type=TaskType.SEQ_CLS, r=plan.rank, lora_alpha=plan.alpha, lora_dropout=plan.dropout,
-        target_modules=lora_targets(model), modules_to_save=fresh_modules(missing) or None,
-        fan_in_fan_out=any(isinstance(module, Conv1D) for module in model.modules()),  # GPT-2
-    )  # fmt: skip
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # peft's own use of transformers
-        peft_model = get_peft_model(model, config)
+    peft_model = _adapted(model, missing, plan, lettered=choices is not None)
     peft_model.peft_config["default"].base_model_name_or_path = base  # for a .gguf file, peft would name its folder
-    digest = base_hash(base)
+    digest, told = base_hash(base), {} if choices is None else {"choices": choices.facts()}
     key = sha256_json({**asdict(plan), "device": "", "show": 0, "base": digest, "train": train.sha256,
-                       "validation": validation.sha256, "labels": list(labels)})  # fmt: skip
+                       "validation": validation.sha256, "labels": list(labels), **told})  # fmt: skip
     work = out / f".training-{key[:12]}"
     trainer = Trainer(
         model=peft_model,
@@ -123,6 +115,7 @@ def train_adapter(
         "base": base,
         "base_sha256": digest,
         "labels": list(labels),
+        **told,
         "max_length": plan.max_length,
         "plan": asdict(plan),
         "train": {"rows": len(train.texts), "sha256": train.sha256},
@@ -132,6 +125,23 @@ def train_adapter(
     }
     publish_adapter(peft_model, tokenizer, record, out, work)
     return record
+
+
+def _adapted(model: Any, missing: Sequence[str], plan: TrainingPlan, *, lettered: bool) -> Any:
+    """The base with a fresh LoRA on it, and what it lacks to be trained whole: nothing, if it answers by letters."""
+    if not plan.base_dropout:
+        for module in model.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0
+    config = LoraConfig(
+        # Of SEQ_CLS, peft would train the head whatever it is told.
+        task_type=None if lettered else TaskType.SEQ_CLS, r=plan.rank, lora_alpha=plan.alpha, lora_dropout=plan.dropout,
+        target_modules=lora_targets(model), modules_to_save=fresh_modules(missing) or None,
+        fan_in_fan_out=any(isinstance(module, Conv1D) for module in model.modules()),  # GPT-2
+    )  # fmt: skip
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # peft's own use of transformers
+        return get_peft_model(model, config)
 
 
 def lora_targets(model: torch.nn.Module) -> list[str]:
@@ -231,12 +241,17 @@ def _complete(state: Path) -> bool:
 
 
 def publish_adapter(model: Any, tokenizer: Any, record: Mapping[str, Any], out: Path, work: Path) -> None:
-    """Saves a PEFT model and moves it into place, its config last: a folder with a config is a whole adapter."""
+    """Saves a PEFT model and moves it into place, its config last: a folder with a config is a whole adapter.
+
+    An adapter whose record tells of answer letters is saved as the causal LM's that it is.
+    """
     staged = work / "adapter"
     model.save_pretrained(staged, save_embedding_layers=False)  # left to itself, peft asks the hub about the base
     settings = json.loads((staged / "adapter_config.json").read_text(encoding="utf-8"))
     for name in ("target_modules", "modules_to_save"):  # sets, which peft writes in any order
         settings[name] = sorted(set(settings[name] or [])) or None
+    if "choices" in record:
+        settings |= {"task_type": TaskType.CAUSAL_LM.value, "auto_mapping": None}
     write_json(staged / "adapter_config.json", settings)
     tokenizer.save_pretrained(staged)
     write_json(staged / RECORD, record)

@@ -16,8 +16,10 @@ from dubio.data.columns import Columns
 from dubio.data.tables import TextTable, read_table
 from dubio.errors import DubioError
 from dubio.files import check_folder
+from dubio.models.adapter_files import find_adapter
 from dubio.models.base import check_device, has_bfloat16
 from dubio.models.extraction import Extraction
+from dubio.models.letters import Choices, asked_choices, choices_of
 from dubio.models.loading import AdaptedModel, load
 from dubio.posteriors.hosts import host_under
 from dubio.posteriors.sampling import Sampler
@@ -33,6 +35,8 @@ class Session:
     precision, max_length: None for those of the artefact, or of the adapter's training where nothing is fitted yet.
     artifact: the folder that holds `dubio/`, None for the adapter's own. mean_of: the posterior whose mean prediction
     is judged; None: the adapter's own predictions, or what the artefact was fitted on.
+    letters: of a causal LM's adapter that answers multiple-choice questions; prompt: a JSON file of its prompt; asked:
+    both as the artefact has them. None for those of the adapter's training record.
     """
 
     adapter: str
@@ -45,6 +49,16 @@ class Session:
     quiet: bool = False
     artifact: Path | None = None
     mean_of: str | None = None
+    letters: str | None = None
+    prompt: Path | None = None
+    asked: Choices | None = None
+
+    @cached_property
+    def choices(self) -> Choices | None:
+        """How the model answers questions, None for a classifier; known before any model is loaded."""
+        asked = asked_choices(self.letters, self.prompt) or self.asked
+        files = find_adapter(self.adapter)
+        return asked if files is None else choices_of(files.record, asked, self.adapter)
 
     @cached_property
     def model(self) -> AdaptedModel:
@@ -53,7 +67,10 @@ class Session:
         check_device(self.device)
         if precision == "bfloat16" and not has_bfloat16(self.device):
             print(f"note: {self.device} has no bfloat16 products here; float32 will be faster", file=sys.stderr)
-        return load(self.adapter, base=self.base, device=self.device, precision=precision, max_length=self.max_length)
+        return load(
+            self.adapter, base=self.base, device=self.device, precision=precision, max_length=self.max_length,
+            letters=self.choices,
+        )  # fmt: skip
 
     @property
     def name(self) -> str:
@@ -85,7 +102,8 @@ class Session:
         facts = read_manifest(self.folder / FOLDER / "manifest.json").model
         length = facts.get("max_length") if self.max_length is None else self.max_length
         precision = self.precision or facts.get("precision")
-        return replace(self, precision=precision, max_length=length, mean_of=facts.get("mean_of"))
+        asked = None if facts.get("choices") is None else Choices.of(facts["choices"])
+        return replace(self, precision=precision, max_length=length, mean_of=facts.get("mean_of"), asked=asked)
 
     def open(self) -> Artifact:
         """The artefact, checked against its hashes and against the model.
@@ -97,7 +115,9 @@ class Session:
     def read(self, source: str, labels: bool = True) -> TextTable:
         """A checked table; `labels`: whether they are needed."""
         text, pair, label = self.columns
-        return read_table(source, columns=Columns(text, pair, label if labels else None), need_labels=labels)
+        columns = Columns(text, pair, label if labels else None)
+        template = False if self.choices is None else self.choices.template
+        return read_table(source, columns=columns, need_labels=labels, template=template)
 
     @cached_property
     def posteriors(self) -> dict[str, Stored]:

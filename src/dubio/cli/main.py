@@ -38,6 +38,13 @@ Artifact = Annotated[
     Path | None,
     typer.Option("--artifact", help="Folder that holds what was fitted, in dubio/ (default: the adapter's folder)."),
 ]
+Letters = Annotated[
+    str | None,
+    typer.Option(help="Answer letters of a causal LM's adapter for multiple choice: ABCD, or True,False (as trained)."),
+]
+Prompt = Annotated[
+    Path | None, typer.Option(help="JSON of its prompt: letters, instruction, context, choice, cue, gap, rest.")
+]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress lines.")]
 
 
@@ -54,14 +61,20 @@ def train(
         str | None, typer.Option(help="Train a posterior over adapters: ensemble, swag_lora or swag_lora_xs.")
     ] = None,
     members: Annotated[int | None, typer.Option(help="Members of an ensemble (default: 5).")] = None,
+    letters: Letters = None,
+    prompt: Prompt = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="name=value: rank, learning_rate, epochs, batch_size, seed, ...")
     ] = None,
 ) -> None:
-    """Train a LoRA classifier (optional: most users bring their own adapter), or a posterior over adapters."""
-    from dubio.cli.train import run
+    """Train a LoRA classifier (optional: most users bring their own adapter), or a posterior over adapters.
 
-    run(train, validation, model, out, (text, pair, label), settings or [], posterior, members)
+    On a table of questions, choices and answers, the adapter is one of a causal LM that answers by letters.
+    """
+    from dubio.cli.train import TrainTables, run
+
+    tables = TrainTables(train, validation, (text, pair, label), letters, prompt)
+    run(tables, model, out, settings or [], posterior, members)
 
 
 @app.command()
@@ -82,13 +95,18 @@ def posterior(
     label: Label = None,
     max_length: MaxLength = None,
     cache: Cache = None,
+    letters: Letters = None,
+    prompt: Prompt = None,
     quiet: Quiet = False,
 ) -> None:
     """Make a posterior over adapters from one that is trained; `fit` and `evaluate` then find it beside the adapter."""
     from dubio.cli.common import Session
     from dubio.cli.posterior import run
 
-    session = Session(adapter, base, device, precision, (text, pair, label), max_length, cache, quiet)
+    columns = (text, pair, label)
+    session = Session(
+        adapter, base, device, precision, columns, max_length, cache, quiet, letters=letters, prompt=prompt
+    )
     run(session, name, rows, rate, samples, masks)
 
 
@@ -110,6 +128,8 @@ def fit(
     max_length: MaxLength = None,
     cache: Cache = None,
     artifact: Artifact = None,
+    letters: Letters = None,
+    prompt: Prompt = None,
     quiet: Quiet = False,
 ) -> None:
     """Fit uncertainty onto an adapter; the artefact is written beside it."""
@@ -117,7 +137,9 @@ def fit(
     from dubio.cli.fit import run
 
     columns = text, pair, label
-    session = Session(adapter, base, device, precision, columns, max_length, cache, quiet, artifact, predictions)
+    session = Session(
+        adapter, base, device, precision, columns, max_length, cache, quiet, artifact, predictions, letters, prompt
+    )
     run(session, train, calibration, methods)
 
 
@@ -138,13 +160,18 @@ def evaluate(
     max_length: MaxLength = None,
     cache: Cache = None,
     artifact: Artifact = None,
+    letters: Letters = None,
+    prompt: Prompt = None,
     quiet: Quiet = False,
 ) -> None:
     """Compare all fitted methods on a test table, with intervals, and write the report."""
     from dubio.cli.common import Session
     from dubio.cli.evaluate import run
 
-    session = Session(adapter, base, device, precision, (text, pair, label), max_length, cache, quiet, artifact)
+    columns = (text, pair, label)
+    session = Session(
+        adapter, base, device, precision, columns, max_length, cache, quiet, artifact, letters=letters, prompt=prompt
+    )
     run(session, test, ood, report, (risk, delta))
 
 
@@ -166,13 +193,18 @@ def score(
     max_length: MaxLength = None,
     cache: Cache = None,
     artifact: Artifact = None,
+    letters: Letters = None,
+    prompt: Prompt = None,
     quiet: Quiet = False,
 ) -> None:
     """Add label, probability, uncertainties, error probability and answer/abstain to each row of a table."""
     from dubio.cli.common import Session
     from dubio.cli.score import run
 
-    session = Session(adapter, base, device, precision, (text, pair, None), max_length, cache, quiet, artifact)
+    columns = (text, pair, None)
+    session = Session(
+        adapter, base, device, precision, columns, max_length, cache, quiet, artifact, letters=letters, prompt=prompt
+    )
     run(session, table, output, (risk, delta), methods)
 
 

@@ -1,6 +1,6 @@
 """`dubio train`: tables -> a plain PEFT adapter with the record of what it was trained on."""
 
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from dubio.data.splits import check_disjoint
 from dubio.data.tables import TextTable, read_table
 from dubio.errors import DubioError
 from dubio.files import check_folder
+from dubio.models.letters import Choices, asked_choices
 from dubio.posteriors.registry import get_posterior
 from dubio.posteriors.trained import PosteriorPlan, train_posterior
 
@@ -21,9 +22,36 @@ _SWAG = ("swag_epochs", "swag_rate", "collections", "deviations", "scale")
 _SWITCH = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 
 
+@dataclass(frozen=True)
+class TrainTables:
+    """Where the rows are, and how they are read. columns: (text, pair, label); letters, prompt: see `Session`."""
+
+    train: str
+    validation: str | None
+    columns: tuple[str | None, str | None, str | None]
+    letters: str | None = None
+    prompt: Path | None = None
+
+    def read(self) -> tuple[TextTable, TextTable | None, Choices | None]:
+        """(train, validation or None, how questions are answered, or None for texts with labels).
+
+        Raises DubioError where letters are named and a table is not one of questions.
+        """
+        columns, choices = Columns(*self.columns), asked_choices(self.letters, self.prompt)
+        template = True if choices is None else choices.template
+        table = read_table(self.train, columns=columns, need_labels=True, template=template)
+        if choices is None and table.template is not None:
+            choices = Choices(table.template)
+        held = None
+        if self.validation is not None:
+            template = False if choices is None else choices.template
+            held = read_table(self.validation, columns=columns, need_labels=True, template=template)
+        return table, held, choices
+
+
 def run(
-    train: str, validation: str | None, model: str, out: Path, columns: tuple[str | None, str | None, str | None],
-    settings: list[str], posterior: str | None = None, members: int | None = None,
+    tables: TrainTables, model: str, out: Path, settings: list[str], posterior: str | None = None,
+    members: int | None = None,
 ) -> None:  # fmt: skip
     """Without a validation table, a tenth of train is held out by a fixed seed."""
     own = {field.name for field in fields(PosteriorPlan)}
@@ -31,18 +59,16 @@ def run(
     check_effect([s.partition("=")[0] for s in settings], posterior)
     extra = parse_extra([s for s in settings if s.partition("=")[0] in own], posterior, members)
     check_folder(out)
-    table = read_table(train, columns=Columns(*columns), need_labels=True)
-    if validation is not None:
-        held = read_table(validation, columns=Columns(*columns), need_labels=True)
-    else:
+    table, held, choices = tables.read()
+    if held is None:
         held, table = held_out(table, plan.seed)
     report = check_disjoint({"train": table, "validation": held})
-    labels = label_names(table)
+    labels = label_names(table) if choices is None else [*choices.labels]
     rows = labelled(table, labels), labelled(held, labels)
     if posterior is None:
-        record = train_adapter(model, labels, *rows, out, plan)
+        record = train_adapter(model, labels, *rows, out, plan, choices)
     else:
-        record = train_posterior(posterior, model, labels, rows, out, plan, extra)
+        record = train_posterior(posterior, model, labels, rows, out, plan, extra, choices)
         print(f"posterior {posterior}: {record['folder']}")
     best = record["best_epoch"]
     accuracy = record["validation_accuracy"][best - 1]

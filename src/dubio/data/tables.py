@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 
 from dubio.arrays import Float64, Int64
 from dubio.data.arrow import ArrowColumn, ArrowTable, compute
+from dubio.data.choices import is_question_table, read_questions
 from dubio.data.columns import Columns, choose, label_column, listed, text_column
 from dubio.data.labels import map_labels
+from dubio.data.prompts import PromptTemplate
 from dubio.data.readers import read_source, row_place
 from dubio.data.texts import Texts, hash_rows, hash_table
 from dubio.errors import DubioError
@@ -25,7 +27,8 @@ class TextTable:
 
     texts: `[N]`. pairs: `[N]` second texts, or None. raw_labels: `[N]` as stored (names or ids), or None.
     frame: the whole input, column by column (CSV columns are all text). name: the file name, or the hub name.
-    place: row (0-based) -> where it lies in the source, for messages.
+    place: row (0-based) -> where it lies in the source, for messages. template: of prompts made from questions, whose
+    raw labels are then letters; cores: `[N]` those questions with their choices alone.
     """
 
     texts: Texts
@@ -35,6 +38,8 @@ class TextTable:
     name: str
     source: str
     place: Callable[[int], str] = field(default=row_place, repr=False)
+    template: PromptTemplate | None = None
+    cores: Texts | None = None
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -59,6 +64,7 @@ class TextTable:
             None if self.pairs is None else self.pairs.take(index),
             None if self.raw_labels is None else self.raw_labels.take(chosen),
             self.frame.take(chosen), self.name, self.source, lambda row: place(int(index[row])),
+            self.template, None if self.cores is None else self.cores.take(index),
         )  # fmt: skip
 
     def label_ids(self, names: Sequence[str]) -> Int64:
@@ -88,15 +94,29 @@ class TextTable:
             raise DubioError(f"{self.source}: column {column!r} is not numbers; name a numeric column") from error
 
 
-def read_table(where: str | Path, *, columns: Columns | None = None, need_labels: bool = False) -> TextTable:
+def read_table(
+    where: str | Path, *, columns: Columns | None = None, need_labels: bool = False,
+    template: PromptTemplate | bool = True,
+) -> TextTable:  # fmt: skip
     """Reads a CSV (UTF-8, header), JSONL or Parquet file, or a hub data set `hub:NAME[/CONFIG]:SPLIT`.
 
     Labels are required where `need_labels` or where `columns.label` names them; a label column found by default
     and not complete is otherwise ignored.
+    template: of the prompts, where the table is one of multiple-choice questions (see `data.choices`). True: the
+    default, where no other text column is named. False: no table is one of questions.
     Raises DubioError, one line with file and row, on everything in the input that could not be scored.
     """
     asked = columns or Columns()
     source = read_source(where)
+    title = source.name if source.name.startswith("hub:") else Path(source.name).name
+    given = isinstance(template, PromptTemplate)
+    open_ended = asked.text is None and asked.text_pair is None
+    if (given or (template is True and open_ended)) and is_question_table(source, asked):
+        found = read_questions(source, asked, template if given else None, need_answers=need_labels)
+        return TextTable(
+            found.prompts, None, found.answers, source.frame, title, source.name, source.place, found.template,
+            found.cores,
+        )  # fmt: skip
     chosen = choose(asked, source)
     assert chosen.text is not None
     if need_labels and chosen.label is None:
@@ -111,7 +131,6 @@ def read_table(where: str | Path, *, columns: Columns | None = None, need_labels
     for name, column in ((chosen.text, texts), (chosen.text_pair, pairs)):
         if name is not None and column is not None:
             frame = frame.set_column(frame.column_names.index(name), name, column.array)
-    title = source.name if source.name.startswith("hub:") else Path(source.name).name
     return TextTable(texts, pairs, labels, frame, title, source.name, place)
 
 

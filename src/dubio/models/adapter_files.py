@@ -20,7 +20,7 @@ _IDLE = ("base_model_name_or_path", "revision", "peft_version", "inference_mode"
 @dataclass(frozen=True)
 class AdapterFiles:
     """folder, the base model's name (None where the config names none), PEFT's kind, tensor shapes by key, SHA-256 of
-    weights and settings, training record.
+    weights and settings, training record, PEFT's task type.
     """
 
     folder: Path
@@ -29,6 +29,7 @@ class AdapterFiles:
     shapes: Mapping[str, tuple[int, ...]]
     sha256: str
     record: Mapping[str, Any]
+    task: str | None = None
 
 
 def find_adapter(path: str | Path) -> AdapterFiles | None:
@@ -58,7 +59,10 @@ def find_adapter(path: str | Path) -> AdapterFiles | None:
     settings = {key: _ordered(value) for key, value in facts.items() if key not in _IDLE}
     base, kind = facts.get("base_model_name_or_path"), str(facts.get("peft_type"))
     digest = sha256_json([sha256_file(weights), settings])
-    return AdapterFiles(folder, str(base) if base else None, kind, shapes, digest, record)
+    task = facts.get("task_type")
+    return AdapterFiles(
+        folder, str(base) if base else None, kind, shapes, digest, record, None if task is None else str(task)
+    )
 
 
 def head_rows(files: AdapterFiles) -> int | None:

@@ -14,21 +14,25 @@ from transformers.utils.hub import cached_file
 
 from dubio.errors import DubioError
 from dubio.files import sha256_file
+from dubio.models.letters import Choices, fill_head
 
 
 def load_base(
-    base: str, labels: Sequence[str] | int | None, device: str, tokenizer_folder: Path | None = None
-) -> tuple[nn.Module, Any, list[str]]:
+    base: str, labels: Sequence[str] | int | None, device: str, tokenizer_folder: Path | None = None,
+    choices: Choices | None = None,
+) -> tuple[nn.Module, Any, list[str]]:  # fmt: skip
     """(model in eval mode, tokenizer, names of parameters that the base lacks and that start at random).
 
     labels: class names, a number of classes, or None to keep the base's own.
     tokenizer_folder: an adapter's, whose own tokenizer is taken if it holds one: it is what the adapter was trained on.
+    choices: for answer letters, in place of `labels`: the head is then the LM head's, and nothing of it is missing.
     Raises DubioError where the base is absent, holds no safetensors (or GGUF), or is damaged.
     """
     check_device(device)
     where, gguf = _locate(base)
     safe = {"trust_remote_code": False}  # said aloud: left out, transformers asks the user on a terminal
     options: dict[str, Any] = {"use_safetensors": None if gguf else True, **gguf, **safe}
+    source, labels = (where, dict(options)), labels if choices is None else choices.labels
     if isinstance(labels, int):
         options["num_labels"] = labels
     elif labels is not None:
@@ -50,18 +54,24 @@ def load_base(
             model, info = AutoModelForSequenceClassification.from_pretrained(
                 where, dtype=torch.float32, output_loading_info=True, ignore_mismatched_sizes=True, **options
             )
+            if choices is not None:
+                tokenizer.truncation_side = "left"  # the end of a prompt asks for the letter
+                fill_head(model, tokenizer, choices, source)
+    except DubioError:
+        raise
     except Exception as error:  # transformers, safetensors and gguf raise many kinds for one thing: an unusable base
         raise DubioError(f"cannot load the base model {base}: {_reason(error)}") from error
     finally:
         transformers.logging.set_verbosity(level)
-    missing = sorted(
-        {*info["missing_keys"], *(key[0] if isinstance(key, tuple) else key for key in info["mismatched_keys"])}
-    )
+    absent = {*info["missing_keys"], *(key[0] if isinstance(key, tuple) else key for key in info["mismatched_keys"])}
+    missing = sorted(absent if choices is None else {name for name in absent if not name.startswith("score.")})
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     known = model.get_input_embeddings().num_embeddings
     if len(tokenizer) > known:
         raise DubioError(f"{base}: the tokenizer has {len(tokenizer)} tokens and the model {known}; they do not match")
+    if gguf:  # its weights are expanded to float32 by now, and transformers would refuse to train over them
+        model.hf_quantizer, model.is_quantized = None, False
     # What the batches are padded with is what a decoder must skip when it looks for the last token of a row.
     model.config.pad_token_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
     return model.to(device).eval(), tokenizer, missing

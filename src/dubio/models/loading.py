@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from peft import PeftConfig, PeftModel, PeftType
@@ -19,12 +19,15 @@ from dubio.errors import DubioError, ProofError
 from dubio.files import sha256_json
 from dubio.models.adapter_files import AdapterFiles, find_adapter, head_rows
 from dubio.models.base import base_hash, check_device, load_base
+from dubio.models.letters import Choices, as_choices, choices_of
 from dubio.models.merging import merge_for_inference
 from dubio.models.prompts import is_prompted, run_prompted, virtual_tokens
 from dubio.models.sites import Site, find_site
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 _INPUTS = frozenset({"input_ids", "attention_mask", "token_type_ids"})
+# Layers that a letters' head is cut from, by their names in the families.
+_EMBEDDINGS = frozenset({"lm_head", "embed_tokens", "wte", "embed_in", "embed_out", "word_embeddings", "embeddings"})
 # Of a model's config: what changes no number.
 _IDLE = ("_name_or_path", "transformers_version", "id2label", "label2id", "architectures", "dtype", "torch_dtype")
 
@@ -34,7 +37,7 @@ class AdaptedModel:
     """A proven classifier: frozen, in eval mode. labels: class names in the order of logits.
 
     hashes: what identifies base, adapter, head and tokenizer, for cache keys. kind: PEFT's name of the method, or none.
-    inputs: what the base takes of a tokenizer's output.
+    inputs: what the base takes of a tokenizer's output. choices: of a model that answers by letters, its prompts.
     """
 
     model: nn.Module
@@ -49,6 +52,7 @@ class AdaptedModel:
     family: str
     hashes: Mapping[str, str] = field(default_factory=dict[str, str])
     inputs: frozenset[str] = _INPUTS
+    choices: Choices | None = None
 
     @property
     def head(self) -> nn.Sequential:
@@ -84,12 +88,13 @@ class AdaptedModel:
 
 def load(
     path: str | Path, *, base: str | None = None, device: str = "cpu", precision: str = "float32",
-    max_length: int | None = None,
+    max_length: int | None = None, letters: str | Choices | None = None,
 ) -> AdaptedModel:  # fmt: skip
     """Loads an adapter folder or hub id (or a fine-tuned classifier's folder) and proves it.
 
     base: overrides the adapter's base model (path, hub id, or .gguf file). precision: of the forward pass, `float32`
-    or `bfloat16`. max_length: tokens a row (default: as trained, at most 512).
+    or `bfloat16`. max_length: tokens a row (default: as trained, at most 512). letters: of a causal LM's adapter that
+    answers multiple-choice questions, such as "ABCD", or its whole prompt; one that dubio has trained knows its own.
     Raises DubioError or ProofError, one line, on anything missing, foreign, merged, damaged, or not provable.
     """
     from dubio.models.proofs import prove  # proofs run the model that this module defines
@@ -97,25 +102,26 @@ def load(
     check_device(device)
     if precision not in PRECISIONS:
         raise DubioError(f"unknown precision {precision!r}; choose one of {', '.join(PRECISIONS)}")
-    files = find_adapter(path)
+    files, asked = find_adapter(path), as_choices(letters)
     if files is None:
         if base is not None:
             raise DubioError(f"{path} is a whole model, not an adapter, so it takes no base; leave --base out")
-        name, kind, record = str(path), "none", {}
-        model, tokenizer, missing = load_base(name, None, "cpu")
+        name, kind, record, choices = str(path), "none", {}, asked
+        model, tokenizer, missing = load_base(name, None, "cpu", choices=choices)
         if missing:
             raise DubioError(f"{path} is no adapter and no classifier: {missing[0]} is missing; name a trained folder")
     else:
         if base is None and files.base is None:
             raise DubioError(f"{files.folder}/adapter_config.json names no base model; pass --base")
         name, kind, record = str(base or files.base), files.kind, files.record
-        model, tokenizer = _apply(files, name)
+        choices = choices_of(record, asked, str(path))
+        model, tokenizer = _apply(files, name, choices)
     inner: Any = model.get_base_model() if isinstance(model, PeftModel) else model
     if inner.config.num_labels < 2:
         raise DubioError(f"{path} has a single output (a regression); dubio needs a classifier of two classes or more")
     site = find_site(inner)  # before the cast: the head stays in float32
     model = model.eval().requires_grad_(False)
-    hashes = {**model_hashes(inner, tokenizer, base_hash(name)), "adapter": files.sha256 if files else "none"}
+    hashes = {**model_hashes(inner, tokenizer, base_hash(name), choices), "adapter": files.sha256 if files else "none"}
     if record.get("base_sha256", hashes["base"]) != hashes["base"]:
         raise DubioError(
             f"{path}: {name} is not the base that the adapter was trained on (its weights differ: another model, "
@@ -124,7 +130,7 @@ def load(
     adapted = AdaptedModel(
         model, tokenizer, site, tuple(str(inner.config.id2label[i]) for i in range(inner.config.num_labels)),
         "cpu", "float32", length_of(max_length, record, tokenizer, model), name, kind, inner.config.model_type,
-        hashes, _INPUTS & set(inspect.signature(inner.forward).parameters),
+        hashes, _INPUTS & set(inspect.signature(inner.forward).parameters), choices,
     )  # fmt: skip
     prove(adapted, files)
     merged = merge_for_inference(model)
@@ -135,13 +141,17 @@ def load(
     return adapted
 
 
-def model_hashes(model: Any, tokenizer: Any, base: str) -> dict[str, str]:
-    """What identifies a base with its config and tokenizer, for cache keys; `base`: the hash of its weights."""
+def model_hashes(model: Any, tokenizer: Any, base: str, choices: Choices | None = None) -> dict[str, str]:
+    """What identifies a base with its config and tokenizer, for cache keys; `base`: the hash of its weights.
+
+    choices: of a model that answers by letters: they say which rows of the base are its head.
+    """
     config = sha256_json({k: str(v) for k, v in model.config.to_dict().items() if k not in _IDLE})
-    return {"base": base, "config": config, "tokenizer": _hash_of(tokenizer)}
+    found = {"base": base, "config": config, "tokenizer": _hash_of(tokenizer)}
+    return found if choices is None else {**found, "letters": sha256_json(choices.facts())}
 
 
-def _apply(files: AdapterFiles, base: str) -> tuple[nn.Module, Any]:
+def _apply(files: AdapterFiles, base: str, choices: Choices | None) -> tuple[nn.Module, Any]:
     """The base with the adapter on it; raises DubioError where kind, keys or shapes do not fit."""
     if files.kind not in {kind.value for kind in PeftType}:
         raise DubioError(f"{files.folder}: this peft knows no adapter of kind {files.kind!r}; upgrade peft")
@@ -151,7 +161,9 @@ def _apply(files: AdapterFiles, base: str) -> tuple[nn.Module, Any]:
         raise DubioError(
             f"{files.folder}: {len(labels)} label names for a head of {rows} classes; retrain or mend them"
         )
-    model, tokenizer, missing = load_base(base, labels or rows, "cpu", files.folder)
+    if choices is not None:
+        _check_letters(files, rows)
+    model, tokenizer, missing = load_base(base, labels or rows, "cpu", files.folder, choices)
     children = {name for name, _ in model.named_children()}
     foreign = {key.split(".")[2] for key in files.shapes if key.startswith("base_model.model.")} - children
     if foreign:
@@ -160,6 +172,11 @@ def _apply(files: AdapterFiles, base: str) -> tuple[nn.Module, Any]:
             f"{min(foreign)}, which the adapter changes"
         )
     random = [name for name in missing if not any(key.endswith(f".{name}") for key in files.shapes)]
+    if random and files.task == "CAUSAL_LM":
+        raise DubioError(
+            f"{files.folder} adapts a causal LM, which has no classes; name the letters that it answers "
+            "multiple-choice questions with (--letters ABCD)"
+        )
     if random:
         what = "no classification head and its base has none" if rows is None else "not all that its base lacks"
         raise DubioError(
@@ -168,13 +185,31 @@ def _apply(files: AdapterFiles, base: str) -> tuple[nn.Module, Any]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            config = PeftConfig.from_pretrained(str(files.folder))
-            adapted = PeftModel.from_pretrained(model, str(files.folder), config=config, is_trainable=False)
+            adapted = put_on(model, files.folder, choices)
     except Exception as error:  # peft raises many kinds for one thing: an adapter that does not fit
         raise DubioError(
             f"{files.folder}: trained on {files.base}, does not fit {base}: {_first_line(error)}"
         ) from error
     return adapted, tokenizer
+
+
+def put_on(model: nn.Module, folder: Path, choices: Choices | None) -> PeftModel:
+    """The adapter under `folder` on a classifier, by peft; a causal LM's on one of answer letters (`choices`)."""
+    config: Any = PeftConfig.from_pretrained(str(folder))
+    if choices is not None:
+        config.task_type = None  # peft would ask the classifier to generate text, or make it a head of its own
+    return PeftModel.from_pretrained(cast(Any, model), str(folder), config=config, is_trainable=False)
+
+
+def _check_letters(files: AdapterFiles, rows: int | None) -> None:
+    """Raises DubioError where the adapter brings a head, or changes the layers that the letters' head is cut from."""
+    if rows is not None:
+        raise DubioError(f"{files.folder} is a classifier with a head of its own, so it takes no answer letters")
+    changed = next((part for key in files.shapes for part in key.split(".") if part in _EMBEDDINGS), None)
+    if changed is not None:
+        raise DubioError(
+            f"{files.folder} adapts {changed}, and answer letters are read from the base's own; train one without"
+        )
 
 
 def length_of(asked: int | None, record: Mapping[str, Any], tokenizer: Any, model: nn.Module) -> int:

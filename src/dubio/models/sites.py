@@ -98,7 +98,9 @@ def _activation(name: str) -> nn.Module:
 def _decoder(_: Any, parts: dict[str, nn.Module]) -> Site | None:
     if "score" not in parts:
         return None
-    return Site(parts["score"], "last", _sequence(effective(parts["score"])), ("score",))
+    own = effective(parts["score"])
+    layers = list(own) if isinstance(own, nn.Sequential) else [own]  # a head over the whole vocabulary has two
+    return Site(parts["score"], "last", _sequence(*layers), ("score",))
 
 
 def _dense_head(_: Any, parts: dict[str, nn.Module]) -> Site | None:

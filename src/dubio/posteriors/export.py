@@ -15,6 +15,7 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from dubio.adapters.training import publish_adapter
+from dubio.errors import DubioError
 from dubio.models.loading import AdaptedModel
 from dubio.posteriors.hosts import load_host
 from dubio.posteriors.stack import AdapterStack, LowRank
@@ -25,17 +26,23 @@ def export_member(
 ) -> None:
     """Writes sample number `member` under `out`: adapter, tokenizer, and the training record; the config comes last.
 
-    dropout: at which it was trained, for peft's config.
+    dropout: at which it was trained, for peft's config. A host of answer letters gives an adapter of the causal LM, and
+    its head is the base's.
     """
-    fresh, _ = load_host(host.base, host.labels, max_length=host.max_length)
+    lettered = host.choices is not None
+    fresh, _ = load_host(host.base, host.labels, max_length=host.max_length, choices=host.choices)
     model = fresh.model
     low = {name: layer for name, layer in stack.layers.items() if isinstance(layer, LowRank)}
     ranks = {name: layer.a.shape[1] for name, layer in low.items()}
     first = next(iter(low))
-    whole = sorted({name.split(".")[-2] for name in stack.layers if name not in low} | set(host.site.parts))
+    whole = sorted(
+        {name.split(".")[-2] for name in stack.layers if name not in low}
+        | (set() if lettered else set(host.site.parts))
+    )
     config = LoraConfig(
-        task_type=TaskType.SEQ_CLS, r=ranks[first], lora_alpha=round(low[first].scale * ranks[first]),
-        lora_dropout=dropout, target_modules=list(low), modules_to_save=whole, rank_pattern=ranks,
+        task_type=None if lettered else TaskType.SEQ_CLS, r=ranks[first],
+        lora_alpha=round(low[first].scale * ranks[first]), lora_dropout=dropout,
+        target_modules=list(low), modules_to_save=whole or None, rank_pattern=ranks,
         alpha_pattern={name: layer.scale * ranks[name] for name, layer in low.items()},
         fan_in_fan_out=any(isinstance(module, Conv1D) for module in model.modules()),
     )  # fmt: skip
@@ -56,7 +63,11 @@ def export_member(
                 own.weight.copy_(layer.weight[member])
                 if layer.bias is not None:
                     own.bias.copy_(layer.bias[member])
-        _fill_head(inner, host, {name: value[member] for name, value in stack.head.items()})
+        head = {name: value[member] for name, value in stack.head.items()}
+        if not lettered:
+            _fill_head(inner, host, head)
+        elif any(not torch.equal(head[name].cpu(), own) for name, own in host.head.state_dict().items()):
+            raise DubioError("this sample changes the LM head, which an adapter of answer letters does not hold")
     work = out / ".posterior"
     work.mkdir(parents=True, exist_ok=True)
     publish_adapter(peft_model, host.tokenizer, record, out, work)

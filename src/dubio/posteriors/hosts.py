@@ -6,41 +6,45 @@ from dataclasses import replace
 from typing import Any
 
 from dubio.models.base import base_hash, check_device, load_base
+from dubio.models.letters import Choices
 from dubio.models.loading import PRECISIONS, AdaptedModel, length_of, model_hashes
 from dubio.models.sites import find_site
 
 
 def load_host(
-    base: str, labels: Sequence[str], *, device: str = "cpu", precision: str = "float32", max_length: int | None = 512
-) -> tuple[AdaptedModel, list[str]]:
+    base: str, labels: Sequence[str], *, device: str = "cpu", precision: str = "float32",
+    max_length: int | None = 512, choices: Choices | None = None,
+) -> tuple[AdaptedModel, list[str]]:  # fmt: skip
     """(the base as a classifier of these labels, names of the parameters that it came without).
 
     Nothing is proven here: what such a model predicts without a stack means nothing. max_length: within what the base's
-    positions allow. Raises DubioError where the base cannot be loaded, or the device is not there.
+    positions allow. choices: of answer letters, which are then the labels.
+    Raises DubioError where the base cannot be loaded, or the device is not there.
     """
     check_device(device)
-    loaded, tokenizer, missing = load_base(base, list(labels), "cpu")
+    labels = labels if choices is None else choices.labels
+    loaded, tokenizer, missing = load_base(base, list(labels), "cpu", choices=choices)
     site = find_site(loaded)
     model: Any = loaded.eval().requires_grad_(False).to(device=device, dtype=PRECISIONS[precision])
     inputs = frozenset({"input_ids", "attention_mask", "token_type_ids"}) & set(
         inspect.signature(model.forward).parameters
     )
     limit = length_of(max_length, {}, tokenizer, model)
-    hashes = model_hashes(model, tokenizer, base_hash(base))
+    hashes = model_hashes(model, tokenizer, base_hash(base), choices)
     host = AdaptedModel(
         model, tokenizer, site, tuple(labels), device, precision, limit, base, "none", model.config.model_type, hashes,
-        inputs,
+        inputs, choices,
     )  # fmt: skip
     return host, missing
 
 
 def host_under(model: AdaptedModel) -> AdaptedModel:
     """The clean base under a loaded adapter, with the adapter's tokenizer, length, device and precision."""
-    host, _ = load_host(model.base, model.labels, device=model.device, precision=model.precision)
+    host, _ = load_host(model.base, model.labels, device=model.device, precision=model.precision, choices=model.choices)
     hashes = {**host.hashes, "tokenizer": model.hashes["tokenizer"]}
     return replace(host, tokenizer=model.tokenizer, max_length=model.max_length, hashes=hashes)
 
 
 def hashes_of(host: AdaptedModel) -> dict[str, str]:
-    """What a posterior is tied to: the base's weights and the tokenizer."""
-    return {what: host.hashes[what] for what in ("base", "tokenizer")}
+    """What a posterior is tied to: the base's weights, the tokenizer, and the answer letters where there are some."""
+    return {what: host.hashes[what] for what in ("base", "tokenizer", "letters") if what in host.hashes}

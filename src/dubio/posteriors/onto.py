@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from peft import PeftConfig, PeftModel
 from torch import Tensor
 
 from dubio.adapters.training import LabelledTexts
@@ -20,7 +19,7 @@ from dubio.measures import log_mean
 from dubio.models.adapter_files import find_adapter
 from dubio.models.base import load_base
 from dubio.models.extraction import Extraction, pad, tokenize
-from dubio.models.loading import AdaptedModel
+from dubio.models.loading import AdaptedModel, put_on
 from dubio.models.proofs import TEXTS, TOLERANCE
 from dubio.posteriors.base import Posterior
 from dubio.posteriors.engine import StackEngine
@@ -50,6 +49,12 @@ class Source:
         """Its parameters `[1, ...]`."""
         return self.stack.tensors()
 
+    @property
+    def adapted(self) -> dict[str, Tensor]:
+        """The same, less a head that is the base's own (of answer letters), which need not be kept again."""
+        own = self.host.choices is not None
+        return {name: value for name, value in self.values.items() if not (own and name.startswith("head/"))}
+
 
 def read_adapter(model: AdaptedModel, folder: Path) -> Source:
     """The LoRA adapter under `folder` with its base, which `model` has proven.
@@ -60,11 +65,11 @@ def read_adapter(model: AdaptedModel, folder: Path) -> Source:
     files = find_adapter(folder)
     if files is None:
         raise DubioError(f"{folder} is a whole model; a posterior over adapters needs an adapter")
-    loaded, _, _ = load_base(model.base, list(model.labels), "cpu", files.folder)
+    loaded, _, _ = load_base(model.base, list(model.labels), "cpu", files.folder, model.choices)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        config: Any = PeftConfig.from_pretrained(str(files.folder))
-        adapted = PeftModel.from_pretrained(loaded, str(files.folder), config=config, is_trainable=False)
+        adapted = put_on(loaded, files.folder, model.choices)
+    config: Any = adapted.peft_config["default"]
     host, stack = host_under(model), stack_of(adapted)
     prove_stack(StackEngine(host.model, host.site, stack.to(host.device), host.inputs), model)
     return Source(stack, host, float(getattr(config, "lora_dropout", 0.0)))
@@ -81,7 +86,7 @@ def make_mc_dropout(source: Source, *, rate: float | None = None, masks: str = "
             f"the adapter was trained with a dropout of {source.rate}, and MC-dropout at rate {chosen} never varies; "
             "set a rate between 0 and 1"
         )
-    tensors = {f"mean|{name}": value for name, value in source.values.items()}
+    tensors = {f"mean|{name}": value for name, value in source.adapted.items()}
     return _stored("mc_dropout", McDropout(tensors, {"rate": chosen, "masks": masks, "seconds": 0.0}), source)
 
 
@@ -99,7 +104,7 @@ def make_tfb(source: Source, rows: LabelledTexts, *, tolerance: float = 0.003, s
         mean = log_mean(sample(sampler, texts, pairs, Extraction(show=False)))
         return -float(mean[np.arange(len(labels)), labels].mean())
 
-    found = Tfb.rotated(source.values).searched(nll, tolerance=tolerance)
+    found = Tfb.rotated(source.adapted).searched(nll, tolerance=tolerance)
     return _stored("tfb", found.with_facts(tolerance=tolerance, seconds=time.perf_counter() - start), source)
 
 
@@ -127,4 +132,5 @@ def prove_stack(engine: StackEngine, model: AdaptedModel) -> None:
 
 
 def _stored(name: str, posterior: Posterior, source: Source) -> Stored:
-    return Stored(name, posterior, facts_of(source.stack), hashes_of(source.host), posterior.samples)
+    frozen = source.host.choices is not None and name != "laplace"  # which is a posterior of the head itself
+    return Stored(name, posterior, facts_of(source.stack, frozen=frozen), hashes_of(source.host), posterior.samples)

@@ -3,7 +3,8 @@
     LoRA       y = W x + (alpha / r) B A x,      A [r, in], B [out, r] trained; A starts at random, B at 0
     LoRA-XS    y = W x + (alpha / r) B R A x,    W ~ U S V' of rank r;  B = U, A = S V' frozen; R [r, r] trained, ~ 0
 
-Parameters are batched tensors `[M, ...]` of M members. Both bring the head, and what else the base came without.
+Parameters are batched tensors `[M, ...]` of M members. Both bring the head, unless it is frozen (that of answer letters
+is), and what else the base came without.
 Sources: Hu et al. 2021 (arXiv 2106.09685); LoRA-XS, Balazy et al. 2024 (arXiv 2405.17604); arXiv 2502.12122.
 """
 
@@ -29,6 +30,7 @@ class Parameters(ABC):
     """What is trained on a base. targets: names of the adapted layers; rank r, scale alpha / r.
 
     fresh: names of the linear layers outside the head that the base came without, and that are trained whole.
+    frozen_head: whether the host's own head is kept as it is, and shared by all members.
     """
 
     host: AdaptedModel
@@ -36,6 +38,7 @@ class Parameters(ABC):
     rank: int
     scale: float
     fresh: tuple[str, ...] = ()
+    frozen_head: bool = False
 
     @abstractmethod
     def start(self, seeds: Sequence[int]) -> dict[str, Tensor]:
@@ -53,7 +56,8 @@ class Parameters(ABC):
     def _common(self, seeds: Sequence[int], offset: int) -> dict[str, Tensor]:
         """Head and fresh layers: normal weights of the base's own spread, zero biases, everything else as built."""
         spread = float(getattr(self.host.model.config, "initializer_range", 0.02))
-        shapes = {f"head/{name}": value for name, value in self.host.head.state_dict().items()}
+        own = {} if self.frozen_head else self.host.head.state_dict()
+        shapes = {f"head/{name}": value for name, value in own.items()}
         for name in self.fresh:
             layer = cast(nn.Linear, self.host.model.get_submodule(name))
             shapes |= {f"layer/{name}.{part}": value for part, value in layer.state_dict().items()}
@@ -71,6 +75,8 @@ class Parameters(ABC):
         layers: dict[str, LowRank | Dense] = dict(low_rank)
         for name in self.fresh:
             layers[name] = Dense(values[f"layer/{name}.weight"], values.get(f"layer/{name}.bias"))
+        if self.frozen_head:
+            return AdapterStack(layers, frozen_head(self.host, values))
         return AdapterStack(layers, {name[5:]: value for name, value in values.items() if name.startswith("head/")})
 
 
@@ -145,6 +151,13 @@ def fresh_layers(host: AdaptedModel, missing: Sequence[str]) -> tuple[str, ...]:
         and name.split(".")[0] not in host.site.parts
         and any(part in modules for part in name.split("."))
     )  # fmt: skip
+
+
+def frozen_head(host: AdaptedModel, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The host's own head, one tensor expanded to as many samples as `values` `[S, ...]` hold."""
+    samples = len(next(iter(values.values())))
+    own = {name: value.detach().to(host.device) for name, value in host.head.state_dict().items()}
+    return {name: value.expand(samples, *value.shape) for name, value in own.items()}
 
 
 def _generator(seed: int, index: int) -> torch.Generator:

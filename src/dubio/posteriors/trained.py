@@ -17,6 +17,7 @@ from dubio.adapters.training import LabelledTexts, TrainingPlan, check_plan, lor
 from dubio.errors import DubioError
 from dubio.files import check_folder
 from dubio.models.base import check_device
+from dubio.models.letters import Choices
 from dubio.models.loading import AdaptedModel
 from dubio.posteriors.base import Posterior
 from dubio.posteriors.ensemble import Ensemble
@@ -48,10 +49,11 @@ class PosteriorPlan:
 
 def train_posterior(
     name: str, base: str, labels: Sequence[str], rows: tuple[LabelledTexts, LabelledTexts], out: Path,
-    plan: TrainingPlan, extra: PosteriorPlan,
+    plan: TrainingPlan, extra: PosteriorPlan, choices: Choices | None = None,
 ) -> Mapping[str, Any]:  # fmt: skip
     """Trains posterior `name` on rows (train, validation) and saves adapter and posterior under `out`.
 
+    choices: answer letters, which are then the labels: the head is the LM head's and stays frozen.
     Returns the training record. A killed run resumes from its last epoch. Raises DubioError where `out` holds an
     adapter already, or on settings or a base that cannot be trained.
     """
@@ -61,7 +63,7 @@ def train_posterior(
     check_folder(out)
     check_plan(plan, labels, *rows)
     train, validation = rows
-    host, missing = load_host(base, labels, device=plan.device, max_length=plan.max_length)
+    host, missing = load_host(base, labels, device=plan.device, max_length=plan.max_length, choices=choices)
     parameters = _parameters(name, host, missing, plan)
     work = out / ".posterior-training"
     seeds = tuple(plan.seed + m for m in range(extra.members if name == "ensemble" else 1))
@@ -83,6 +85,7 @@ def train_posterior(
     accuracy = [entry["accuracy"][0] for entry in found.history]
     record = {
         "base": base, "base_sha256": host.hashes["base"], "labels": list(labels), "max_length": host.max_length,
+        **({} if choices is None else {"choices": choices.facts()}),
         "plan": asdict(plan), "posterior": {"name": name, **asdict(extra)},
         "train": {"rows": len(train.texts), "sha256": train.sha256},
         "validation": {"rows": len(validation.texts), "sha256": validation.sha256},
@@ -118,10 +121,10 @@ def _collect(
 def _parameters(name: str, host: AdaptedModel, missing: Sequence[str], plan: TrainingPlan) -> Parameters:
     """What is trained; raises DubioError where the rank of LoRA-XS exceeds that of a weight."""
     targets, fresh = targets_of(host, lora_targets(host.model)), fresh_layers(host, missing)
-    scale = plan.alpha / plan.rank
+    scale, frozen = plan.alpha / plan.rank, host.choices is not None
     if name != "swag_lora_xs":
-        return LoraParameters(host, targets, plan.rank, scale, fresh)
-    parameters = XsParameters(host, targets, plan.rank, scale, fresh)
+        return LoraParameters(host, targets, plan.rank, scale, fresh, frozen)
+    parameters = XsParameters(host, targets, plan.rank, scale, fresh, frozen)
     least = min(min(parameters.weight(target).shape) for target in targets)
     if plan.rank > least:
         raise DubioError(f"LoRA-XS cuts weights of rank {least} down, so its rank cannot be {plan.rank}")

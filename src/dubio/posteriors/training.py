@@ -166,7 +166,8 @@ class _Run:
         self.key = sha256_json({
             **plan.__dict__, "show": 0, "train": train.sha256, "targets": list(parameters.targets),
             "fresh": list(parameters.fresh), "rank": parameters.rank, "scale": parameters.scale,
-            "kind": type(parameters).__name__, "max_length": host.max_length, "labels": list(host.labels),
+            "kind": type(parameters).__name__, "frozen_head": parameters.frozen_head,
+            "max_length": host.max_length, "labels": list(host.labels),
             "torch": torch.__version__, **host.hashes, **(about or {}),
         })  # fmt: skip
 

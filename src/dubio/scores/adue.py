@@ -26,7 +26,7 @@ from torch import nn
 from dubio.arrays import Bool, Float64
 from dubio.containers import Representations
 from dubio.errors import DubioError
-from dubio.heads import build_head, head_arrays, head_spec, load_head_arrays
+from dubio.heads import KeptAndRest, build_head, head_arrays, head_spec, load_head_arrays
 from dubio.scores.adue_stack import FitRows, Recipe, Trial, train_stack
 from dubio.scores.base import State
 from dubio.scores.selected import SelectedConfig, SelectedScore
@@ -124,6 +124,10 @@ class AdUE(SelectedScore):
         """A fresh module with the initial weights; raises DubioError if `head` does not give the adapter's logits."""
         if self.head is None:
             raise DubioError("AdUE copies the classification head; pass it: AdUE(config, head=module)")
+        if any(isinstance(layer, KeptAndRest) for layer in self.head.modules()):
+            raise DubioError(
+                "AdUE trains dozens of copies of the head, and a head over the whole vocabulary is too large"
+            )
         some = rows.take(slice(0, 64))
         head = build_head(head_spec(self.head), like=self.head)
         load_head_arrays(head, head_arrays(self.head))

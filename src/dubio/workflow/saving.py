@@ -34,6 +34,7 @@ def artifact_of(
     else:
         about = {"adapter": name, "base": model.base, "kind": model.kind, "family": model.family,
                  "precision": model.precision, "max_length": model.max_length,
+                 **({} if model.choices is None else {"choices": model.choices.facts()}),
                  **{f"{what}_sha256": digest for what, digest in model.hashes.items()}}  # fmt: skip
         labels, prints = tuple(model.labels), fingerprint(model)
     about = {**about, **{f"posterior_{which}_sha256": digest for which, digest in (posteriors or {}).items()}}

@@ -33,7 +33,12 @@ class Prepared:
 
 
 def repeats(table: TextTable) -> Int64:
-    """`[N]` group numbers of the rows: texts (and pairs) that repeat or nearly repeat one another share one."""
+    """`[N]` group numbers of the rows: texts (and pairs) that repeat or nearly repeat one another share one.
+
+    Prompts are compared by question and choices: what their template puts into every one would make them all alike.
+    """
+    if table.cores is not None:
+        return near_duplicate_groups(table.cores)
     whole = table.texts if table.pairs is None else [f"{a} {b}" for a, b in zip(table.texts, table.pairs, strict=True)]
     return near_duplicate_groups(whole)
 

@@ -33,13 +33,14 @@ def extract(
 ) -> Representations:  # fmt: skip
     """One forward pass: features `[N, d]`, logits `[N, C]`, and labels and groups `[N]` where the rows have labels.
 
-    rows: a table, a file to read one from, or texts. cache: folder of shards from which a killed run resumes.
+    rows: a table, a file to read one from (of questions, for a model that answers by letters), or texts.
+    cache: folder of shards from which a killed run resumes.
     posteriors: adapter folder whose posteriors' samples are drawn as well. mean_of: the one of them whose mean
     prediction (and mean features) take the place of the adapter's own.
     Raises DubioError on rows that cannot be read or scored, or labels that the model does not have.
     """
     if isinstance(rows, str | Path):
-        rows = read_table(rows)
+        rows = read_table(rows, template=False if model.choices is None else model.choices.template)
     table = rows if isinstance(rows, TextTable) else table_of(list(rows))
     labels = None if table.raw_labels is None else table.label_ids(model.labels)
     how = Extraction(show=show)
