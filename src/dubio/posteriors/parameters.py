@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import sqrt
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -37,6 +37,8 @@ class Parameters(ABC):
     scale: float
     fresh: tuple[str, ...] = ()
 
+    spreads: ClassVar[tuple[str, ...]] = ()  # suffixes of the names that are no means
+
     @abstractmethod
     def start(self, seeds: Sequence[int]) -> dict[str, Tensor]:
         """Parameters `[M, ...]` of M members at their start, each from its own seed."""
@@ -44,6 +46,14 @@ class Parameters(ABC):
     @abstractmethod
     def stack(self, values: Mapping[str, Tensor]) -> AdapterStack:
         """The stack that these parameters are; differentiable."""
+
+    def sampled(self, values: Mapping[str, Tensor], generators: Sequence[torch.Generator]) -> AdapterStack:
+        """The stack of one training step, with the noise that is trained on it, one generator a member; here none."""
+        return self.stack(values)
+
+    def kl(self, values: Mapping[str, Tensor]) -> Tensor | None:
+        """`[M]` divergences from a prior (nats) of the distributions that `values` describe; None: these are points."""
+        return None
 
     def weight(self, name: str) -> Tensor:
         """`[out, in]` weight of a layer of the base."""
