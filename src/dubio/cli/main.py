@@ -51,7 +51,8 @@ def train(
     pair: Pair = None,
     label: Label = None,
     posterior: Annotated[
-        str | None, typer.Option(help="Train a posterior over adapters: ensemble, swag_lora or swag_lora_xs.")
+        str | None,
+        typer.Option(help="Train a posterior over adapters: ensemble, swag_lora, swag_lora_xs, blob or rank_dropout."),
     ] = None,
     members: Annotated[int | None, typer.Option(help="Members of an ensemble (default: 5).")] = None,
     settings: Annotated[
@@ -67,10 +68,15 @@ def train(
 @app.command()
 def posterior(
     adapter: Adapter,
-    name: Annotated[str, typer.Argument(help="mc_dropout, tfb or laplace.")],
+    name: Annotated[str, typer.Argument(help="mc_dropout, tfb, laplace or laplace_lora.")],
     rows: Annotated[
-        str | None, typer.Option(help="Labelled table: the training rows for laplace, held-out rows for tfb.")
+        str | None,
+        typer.Option(help="Labelled table: the training rows for laplace and laplace_lora, held-out rows for tfb."),
     ] = None,
+    validation: Annotated[
+        str | None, typer.Option(help="Held-out table that picks the prior precision of laplace_lora.")
+    ] = None,
+    structure: Annotated[str, typer.Option(help="Of laplace_lora's precision: kron or diag.")] = "kron",
     rate: Annotated[float | None, typer.Option(help="Of mc_dropout (default: as the adapter was trained).")] = None,
     masks: Annotated[str, typer.Option(help="Of mc_dropout: one a sample, or one a token as in peft.")] = "sample",
     samples: Annotated[int | None, typer.Option(help="Adapters to draw (default: the method's own).")] = None,
@@ -86,10 +92,10 @@ def posterior(
 ) -> None:
     """Make a posterior over adapters from one that is trained; `fit` and `evaluate` then find it beside the adapter."""
     from dubio.cli.common import Session
-    from dubio.cli.posterior import run
+    from dubio.cli.posterior import Curvature, run
 
     session = Session(adapter, base, device, precision, (text, pair, label), max_length, cache, quiet)
-    run(session, name, rows, rate, samples, masks)
+    run(session, name, rows, rate, samples, masks, Curvature(validation, structure))
 
 
 @app.command()
