@@ -10,9 +10,10 @@ from tiny_runs import parameters
 from dubio.adapters.training import LabelledTexts
 from dubio.errors import DubioError
 from dubio.models.extraction import pad, tokenize
+from dubio.posteriors.curvature import Block, row_jacobians, shortened
 from dubio.posteriors.engine import StackEngine
-from dubio.posteriors.laplace_lora import LaplaceLora, _Block, _shortened, fit_laplace_lora, row_jacobians
-from dubio.posteriors.stack import AdapterStack, Layout
+from dubio.posteriors.laplace_lora import LaplaceLora, fit_laplace_lora
+from dubio.posteriors.stack import AdapterStack, Layout, StackedLinear
 from models.tiny import CLASSES, TEXTS
 
 ROWS = LabelledTexts(TEXTS, None, np.array([0, 1, 2, 0, 1, 2, 0]), "seven")
@@ -90,7 +91,7 @@ def test_one_row_of_one_token_is_exact():
     """Then every Jacobian is an outer product g x', and G x H / trace is the matrix itself."""
     g = torch.Generator().manual_seed(0)
     x, grads = torch.randn(7, generator=g), torch.randn(3, 2, generator=g)
-    block = _Block(7)
+    block = Block(7)
     block.add((grads[:, :, None] * x)[:, None], "kron")
     t = {name: value.double() for name, value in block.tensors("kron").items()}
     small = t["small"] @ torch.diag(t["small_values"]) @ t["small"].T
@@ -131,16 +132,16 @@ def test_what_the_kept_directions_leave_of_the_trace_is_not_lost():
 def test_shortened_rows_keep_the_leading_directions_whatever_the_order():
     g = torch.Generator().manual_seed(0)
     rows = torch.randn(400, 60, generator=g) @ torch.diag(0.7 ** torch.arange(60.0))
-    once = _shortened(rows, 20)
+    once = shortened(rows, 20)
     stepwise = rows[:50]
     for start in range(50, 400, 50):
-        stepwise = _shortened(torch.cat([stepwise, rows[start : start + 50]]), 20)
+        stepwise = shortened(torch.cat([stepwise, rows[start : start + 50]]), 20)
     exact = torch.linalg.eigvalsh(rows.T @ rows).flip(0)[:10]
     for found in (once, stepwise):
         assert found.shape == (20, 60)
         torch.testing.assert_close(torch.linalg.svdvals(found)[:10] ** 2, exact, rtol=0.01, atol=0)
     state = torch.get_rng_state()
-    assert torch.equal(_shortened(rows, 20), once)
+    assert torch.equal(shortened(rows, 20), once)
     assert torch.equal(torch.get_rng_state(), state)
 
 
@@ -237,3 +238,50 @@ def test_the_matrix_equals_that_of_laplace_torch():
         own = found.tensors[f"values|{name}"]
         np.testing.assert_allclose(own.T if name.endswith(".b") else own, expected, rtol=5e-3, atol=1e-5)
     assert isinstance(found, LaplaceLora)
+
+
+def token_factors(engine, host, monkeypatch):
+    """Name -> K-FAC's (input covariance, output covariance): means and sums over all tokens of all rows."""
+    record, product, found, tokens = [], StackedLinear._product, {}, tokenize(host, TEXTS, None)
+    monkeypatch.setattr(
+        StackedLinear, "_product", lambda self, flat: record.append((self, flat, product(self, flat))) or record[-1][2]
+    )
+    count = sum(len(ids) for ids in tokens["input_ids"])
+    values = {name: v.requires_grad_(name in chosen([name])) for name, v in engine.stack.tensors().items()}
+    own = StackEngine(engine.model, engine.site, engine.stack.with_tensors(values), engine.inputs)
+    for i in range(len(TEXTS)):
+        record.clear()
+        with torch.enable_grad():
+            batch = pad({key: [ids[i]] for key, ids in tokens.items()}, host)
+            z = own.logits(own.features(batch, Layout(1)))[0, 0]
+        p = torch.softmax(z.detach(), dim=0)
+        for c in range(CLASSES):
+            column = p[c].sqrt() * (torch.eye(CLASSES)[c] - p)
+            grads = torch.autograd.grad((column * z).sum(), [out for _, _, out in record], retain_graph=True)
+            for (layer, x, _), grad in zip(record, grads, strict=True):
+                name = next(n for n, update in own.stack.layers.items() if update.a is layer.a)
+                a, b = layer.a[0].detach(), layer.b[0].detach()
+                for part, seen, out in (("a", x[0], 2.0 * grad[0] @ b), ("b", x[0] @ a.T, 2.0 * grad[0])):
+                    seen = seen.detach().double()
+                    before = found.get(f"layer/{name}.{part}", (0, 0))
+                    inner = before[0] + seen.T @ seen / (count * CLASSES)
+                    found[f"layer/{name}.{part}"] = (inner, before[1] + out.double().T @ out.double())
+    return found
+
+
+@pytest.mark.parametrize("family", ["bert", "roberta", "llama"])
+def test_the_factors_are_nearer_to_the_whole_matrix_than_those_of_single_tokens(family, monkeypatch):
+    engine, host = tiny(family)
+    found, blocks = fit_laplace_lora(engine, host, ROWS, tau=1.0), brute(engine, host)
+    own, other = [], []
+    for name, (inner, outer) in token_factors(engine, host, monkeypatch).items():
+        whole = blocks[name].flatten(2).flatten(0, 1)
+        t = {part: found.tensors[f"{part}|{name}"].double() for part in ("small", "small_values", "wide",
+                                                                         "wide_values", "rest")}  # fmt: skip
+        wide = t["wide"].T @ torch.diag(t["wide_values"] - t["rest"]) @ t["wide"]
+        wide = wide + t["rest"] * torch.eye(len(wide))
+        kron = torch.kron(t["small"] @ torch.diag(t["small_values"]) @ t["small"].T, wide)
+        kfac = torch.kron(outer, inner) if name.endswith(".a") else torch.kron(inner, outer)
+        own.append(float((kron - whole).norm() / whole.norm()))
+        other.append(float((kfac - whole).norm() / whole.norm()))
+    assert np.median(own) < 0.8 * np.median(other), (np.median(own), np.median(other))

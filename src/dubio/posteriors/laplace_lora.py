@@ -17,9 +17,8 @@ adapter; a draw of the weights themselves underfits where the posterior is wide:
 head stays a point (see `laplace`). Paper: Yang et al. 2024 (arXiv 2308.13111). Cost: C passes back over train.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import ClassVar, Literal
+from collections.abc import Callable
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -31,13 +30,11 @@ from dubio.errors import DubioError
 from dubio.models.extraction import batches, pad, tokenize
 from dubio.models.loading import AdaptedModel
 from dubio.posteriors.base import Posterior, generator, shared
+from dubio.posteriors.curvature import Block, LoraStructure, names_of, row_jacobians, wide_of
 from dubio.posteriors.engine import StackEngine, runs_together
 from dubio.posteriors.laplace import best_precision
-from dubio.posteriors.stack import Layout
 
-LoraStructure = Literal["kron", "diag"]
 RANK = 10  # directions of the wide side that are kept, as in the paper
-_SPARE = 10  # more of them while rows are gathered, so that truncation does not eat into those
 _ROWS = 16  # rows whose Jacobians are held at once
 
 
@@ -55,16 +52,16 @@ class LaplaceLora(Posterior):
         values, tau = shared(self.part("mean"), samples), float(self.fact("tau"))
         if not tau > 0:
             raise DubioError(f"the prior precision must be positive, not {tau}")
-        for at, name in enumerate(_names(values)):
-            wide = _wide(name, values[name])
+        for at, name in enumerate(names_of(values)):
+            wide = wide_of(name, values[name])
             eps = torch.randn(wide.shape, generator=generator(seed, at))
-            values[name] = values[name] + _wide(name, self._coloured(name, eps, tau))
+            values[name] = values[name] + wide_of(name, self._coloured(name, eps, tau))
         return values
 
     def spectrum(self) -> Float64:
         """Eigenvalues of the curvature, one for each number in A and B."""
         found: list[Float64] = []
-        for name in _names(self.part("mean")):
+        for name in names_of(self.part("mean")):
             if self.fact("structure") == "diag":
                 found.append(self.tensors[f"values|{name}"].double().numpy().ravel())
             else:
@@ -104,9 +101,9 @@ def fit_laplace_lora(
     Raises DubioError where the stack is not of one adapter, or adapts nothing by A and B.
     """
     values = engine.stack.tensors()
-    if len(engine.stack) != 1 or not _names(values):
+    if len(engine.stack) != 1 or not names_of(values):
         raise DubioError("Laplace over LoRA needs one adapter with A and B")
-    blocks = {name: _Block(rank) for name in _names(values)}
+    blocks = {name: Block(rank) for name in names_of(values)}
     tokens = tokenize(host, rows.texts, rows.pairs)
     lengths, fit = np.array([len(ids) for ids in tokens["input_ids"]]), 0.0
     step = _ROWS if runs_together(host.model) else 1
@@ -125,82 +122,3 @@ def fit_laplace_lora(
         square = float(sum(values[name].double().pow(2).sum() for name in blocks))
         found = found.with_facts(tau=best_precision(found.spectrum(), square, fit))
     return found
-
-
-def row_jacobians(engine: StackEngine, batch: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-    """(log-probabilities `[n, C]`, J_nc by name of A or B `[C, n, r, w]`) of a padded batch of n rows.
-
-    Each row meets a copy of the adapter of its own, so that one pass back gives every row's gradient apart.
-    """
-    rows = len(batch["attention_mask"])
-    values = {name: value.expand(rows, *value.shape[1:]) for name, value in engine.stack.tensors().items()}
-    leaves = {name: values[name].detach().clone().requires_grad_(True) for name in _names(values)}
-    own = replace(engine, stack=engine.stack.with_tensors({**values, **leaves}))
-    found: dict[str, list[Tensor]] = {name: [] for name in leaves}
-    with torch.enable_grad():
-        logits = own.logits(own.features(batch, Layout(rows), own_rows=True))[:, 0]
-        log_p = torch.log_softmax(logits.detach().double(), dim=1)
-        p = log_p.exp()
-        for c in range(p.shape[1]):
-            column = -p * p[:, c : c + 1].sqrt()
-            column[:, c] += p[:, c].sqrt()
-            grads = torch.autograd.grad(
-                (column.to(logits) * logits).sum(), list(leaves.values()), retain_graph=c + 1 < p.shape[1]
-            )
-            for name, grad in zip(leaves, grads, strict=True):
-                found[name].append(_wide(name, grad))
-    return log_p.cpu(), {name: torch.stack(columns) for name, columns in found.items()}
-
-
-@dataclass
-class _Block:
-    """The curvature of one A or B' `[r, w]` as rows come in."""
-
-    rank: int
-    squares: Tensor = field(default_factory=lambda: torch.zeros(()))
-    small: Tensor = field(default_factory=lambda: torch.zeros(()))
-    wide: Tensor | None = None
-
-    def add(self, columns: Tensor, structure: LoraStructure) -> None:
-        """J `[C, n, r, w]`."""
-        flat = columns.flatten(0, 1)
-        self.squares = self.squares + flat.double().pow(2).sum(dim=0).cpu()
-        if structure == "kron":
-            self.small = self.small + torch.einsum("nrw,nsw->rs", flat.double(), flat.double()).cpu()
-            rows = flat.flatten(0, 1).cpu()
-            self.wide = _shortened(rows if self.wide is None else torch.cat([self.wide, rows]), self.rank + _SPARE)
-
-    def tensors(self, structure: LoraStructure) -> dict[str, Tensor]:
-        """As `LaplaceLora` keeps them."""
-        if structure == "diag" or self.wide is None:
-            return {"values": self.squares.float()}
-        trace, width = float(self.squares.sum()), self.wide.shape[1]
-        values, vectors = torch.linalg.eigh(self.small / max(trace, torch.finfo(torch.float32).tiny))
-        _, s, v = torch.linalg.svd(self.wide.double(), full_matrices=False)
-        kept = min(self.rank, len(s))
-        rest = max(0.0, trace - float((s[:kept] ** 2).sum())) / max(1, width - kept)
-        tensors = {"small": vectors, "small_values": values.clamp(min=0), "wide": v[:kept],
-                   "wide_values": s[:kept] ** 2, "rest": torch.tensor([rest])}  # fmt: skip
-        return {name: value.float().contiguous() for name, value in tensors.items()}
-
-
-def _shortened(rows: Tensor, rank: int) -> Tensor:
-    """At most `rank` rows `[k, w]` of nearly the same Gram matrix `rows' rows`: its leading directions."""
-    if len(rows) <= rank:
-        return rows
-    if rank >= min(rows.shape):
-        return torch.linalg.qr(rows, mode="r").R
-    with torch.random.fork_rng(devices=[]):  # a seed of its own: the same rows give the same factors
-        torch.manual_seed(0)
-        _, s, v = torch.svd_lowrank(rows, rank, niter=2)
-    return s[:, None] * v.t()
-
-
-def _names(values: Mapping[str, Tensor]) -> list[str]:
-    """Of the A's and B's, in their own order."""
-    return [name for name in values if name.startswith("layer/") and name.endswith((".a", ".b"))]
-
-
-def _wide(name: str, value: Tensor) -> Tensor:
-    """A as it is, B transposed, and back: `[..., r, w]`."""
-    return value.transpose(-1, -2) if name.endswith(".b") else value

@@ -24,11 +24,12 @@ from dubio.models.extraction import Extraction, pad, tokenize
 from dubio.models.loading import AdaptedModel
 from dubio.models.proofs import TEXTS, TOLERANCE
 from dubio.posteriors.base import Posterior
+from dubio.posteriors.curvature import LoraStructure
 from dubio.posteriors.engine import StackEngine
 from dubio.posteriors.forms import facts_of
 from dubio.posteriors.hosts import hashes_of, host_under
 from dubio.posteriors.laplace import fit_laplace
-from dubio.posteriors.laplace_lora import LoraStructure, fit_laplace_lora
+from dubio.posteriors.laplace_lora import fit_laplace_lora
 from dubio.posteriors.mc_dropout import McDropout
 from dubio.posteriors.members import stack_of
 from dubio.posteriors.sampling import Sampler, sample

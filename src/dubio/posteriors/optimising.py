@@ -86,8 +86,7 @@ def clip(plan: StackPlan, values: Mapping[str, Tensor]) -> None:
 def descend(kl: Tensor, values: Mapping[str, Tensor], amount: float) -> None:
     """One step of SGD on the divergences `[M]`."""
     learned = [value for value in values.values() if value.requires_grad]
-    grads: tuple[Tensor | None, ...] = torch.autograd.grad(kl.sum(), learned, allow_unused=True)
+    grads = torch.autograd.grad(kl.sum(), learned, allow_unused=True, materialize_grads=True)
     with torch.no_grad():
         for value, grad in zip(learned, grads, strict=True):
-            if grad is not None:
-                value.sub_(grad, alpha=amount)
+            value.sub_(grad, alpha=amount)
