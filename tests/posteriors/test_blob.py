@@ -9,9 +9,8 @@ from tiny_runs import PLAN, parameters, rows
 from torch.distributions import Normal, kl_divergence
 
 from dubio.errors import DubioError
-from dubio.posteriors.blob import Blob, BlobParameters, gaussian_kl
+from dubio.posteriors.blob import Blob, BlobParameters, gaussian_kl, implicit_step
 from dubio.posteriors.forms import facts_of, form_of
-from dubio.posteriors.optimising import descend
 from dubio.posteriors.stack import AdapterStack, Layout, LowRank, StackedLinear
 from dubio.posteriors.training import _Run
 
@@ -146,12 +145,23 @@ def test_draws_have_the_mean_and_the_deviation_that_were_trained():
         Blob({}, {}).draw(2)
 
 
+def test_the_implicit_step_is_that_of_sgd_where_it_is_short_and_stays_bounded_where_it_is_not():
+    start = torch.tensor([0.03, 0.2, 0.5, 0.9], dtype=torch.float64, requires_grad=True)
+    (grad,) = torch.autograd.grad(gaussian_kl(torch.zeros(4), start**2, 0.2).sum(), start)
+    moved = implicit_step(start.detach(), 1e-7, 0.2) - start.detach()
+    torch.testing.assert_close(moved, -1e-7 * grad, rtol=1e-3, atol=0)
+    for rho in (0.0, 1e-6, 0.04, 0.4, 3.0):  # it solves its equation, and does not go past the optimum rho^2 = beta
+        x = implicit_step(torch.tensor(rho, dtype=torch.float64), 0.01, 0.2)
+        assert float(x - rho - 0.02 / x + 0.02 * x**3 / 0.04) == pytest.approx(0, abs=1e-4)
+        assert min(rho, 0.2**0.5) - 1e-4 <= float(x) <= max(rho, 0.2**0.5) + 1e-4
+
+
 def test_descent_on_the_divergence_widens_what_is_narrow_and_leaves_b_alone():
     made = parameters(kind=BlobParameters)
     run = _Run(made, rows(), replace(PLAN, seeds=(1,)))
     values = run.begin(None).values
     before = {n: v.detach().clone() for n, v in values.items()}
-    descend(made.kl(values), values, 1e-4)
+    made.descend(values, 1e-4)
     assert made.kl(values) < made.kl(before)
     for name, value in values.items():
         if name.endswith(".rho"):

@@ -24,7 +24,7 @@ _SWAG = ("swag_epochs", "swag_rate", "collections", "deviations", "scale")
 _KL = ("kl_weight", "kl_rate", "kl_schedule")
 _OWN = {
     "ensemble": ("members",), "swag_lora": _SWAG, "swag_lora_xs": _SWAG, "blob": (*_KL, "beta", "eps", "flipout"),
-    "rank_dropout": (*_KL, "log_variance", "prune_above"),
+    "rank_dropout": ("kl_weight", "kl_schedule", "log_variance", "prune_above"),
 }  # fmt: skip
 _SWITCH = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 

@@ -1,7 +1,7 @@
 """How a stacked run is optimised: its settings, AdamW over the members' parameters, its schedule, clipping by member.
 
 A posterior that is trained has a divergence KL(q || prior) besides the cross-entropy. It can be part of the loss, or be
-descended apart by plain SGD after each step of AdamW (as BLoB's authors do), which has no state to keep:
+descended apart after each step of AdamW (as BLoB's authors do, by SGD), which has no state to keep:
 
     loss_m = mean cross-entropy + kl_weight * w_i KL_m,          theta <- theta - kl_rate * schedule * w_i grad KL_m
 
@@ -26,7 +26,7 @@ class StackPlan:
     """Settings of a stacked run. seeds: one a member. penalty: weight of ||BA||^2. decay_b: of B alone (else of all).
 
     constant: no decay of the learning rate. keep: epochs (from 1) after which the members are kept as well.
-    kl_weight, kl_rate, kl_schedule: see above; idle where the parameters have no divergence.
+    kl_weight, kl_rate, kl_schedule: see above; idle where the parameters have no divergence, or no descent.
     """
 
     seeds: tuple[int, ...] = (0,)
@@ -81,12 +81,3 @@ def clip(plan: StackPlan, values: Mapping[str, Tensor]) -> None:
     factor = (plan.clip / (norms + 1e-6)).clamp(max=1.0)
     for g in grads:
         g.mul_(factor.reshape(-1, *[1] * (g.dim() - 1)))
-
-
-def descend(kl: Tensor, values: Mapping[str, Tensor], amount: float) -> None:
-    """One step of SGD on the divergences `[M]`."""
-    learned = [value for value in values.values() if value.requires_grad]
-    grads = torch.autograd.grad(kl.sum(), learned, allow_unused=True, materialize_grads=True)
-    with torch.no_grad():
-        for value, grad in zip(learned, grads, strict=True):
-            value.sub_(grad, alpha=amount)

@@ -55,6 +55,9 @@ class Parameters(ABC):
         """`[M]` divergences from a prior (nats) of the distributions that `values` describe; None: these are points."""
         return None
 
+    def descend(self, values: Mapping[str, Tensor], amount: float) -> None:  # noqa: B027
+        """A step of this length down the gradient of `kl`, in place, apart from the loss; here none."""
+
     def weight(self, name: str) -> Tensor:
         """`[out, in]` weight of a layer of the base."""
         layer: Any = self.host.model.get_submodule(name)

@@ -26,14 +26,13 @@ from dubio.errors import DubioError
 from dubio.files import sha256_json
 from dubio.models.extraction import batches, pad, tokenize
 from dubio.posteriors.engine import StackEngine, runs_together
-from dubio.posteriors.optimising import StackPlan, clip, descend, kl_share, optimiser_of, rate_at
+from dubio.posteriors.optimising import StackPlan, clip, kl_share, optimiser_of, rate_at
 from dubio.posteriors.parameters import Parameters
 from dubio.posteriors.stack import AdapterStack, Layout, LowRank
 from dubio.posteriors.state import Carried, Progress, read_state, write_state
 from dubio.progress import progress
 
 GROUP = 50  # batches whose rows are sorted by length together
-
 
 Watcher = Callable[[int, int, Mapping[str, Tensor]], None]  # (epoch from 0, step of it from 1, parameters)
 
@@ -155,8 +154,8 @@ class _Run:
             clip(plan, values)
             self.optimiser.step()
             self.optimiser.zero_grad(set_to_none=True)
-            if plan.kl_rate and (kl := self.parameters.kl(values)) is not None:
-                descend(kl, values, plan.kl_rate * share * self._rate(epoch * self.steps + step - 1))
+            if plan.kl_rate:
+                self.parameters.descend(values, plan.kl_rate * share * self._rate(epoch * self.steps + step - 1))
             self.schedule.step()
             yield losses.detach().cpu()
 
