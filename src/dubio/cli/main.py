@@ -76,6 +76,9 @@ def posterior(
     validation: Annotated[
         str | None, typer.Option(help="Held-out table that picks the prior precision of laplace_lora.")
     ] = None,
+    evidence: Annotated[
+        bool, typer.Option("--evidence", help="Of laplace_lora: pick it by the marginal likelihood instead.")
+    ] = False,
     structure: Annotated[str, typer.Option(help="Of laplace_lora's precision: kron or diag.")] = "kron",
     rate: Annotated[float | None, typer.Option(help="Of mc_dropout (default: as the adapter was trained).")] = None,
     masks: Annotated[str, typer.Option(help="Of mc_dropout: one a sample, or one a token as in peft.")] = "sample",
@@ -95,7 +98,7 @@ def posterior(
     from dubio.cli.posterior import Curvature, run
 
     session = Session(adapter, base, device, precision, (text, pair, label), max_length, cache, quiet)
-    run(session, name, rows, rate, samples, masks, Curvature(validation, structure))
+    run(session, name, rows, rate, samples, masks, Curvature(validation, structure, evidence))
 
 
 @app.command()

@@ -20,10 +20,13 @@ from dubio.posteriors.store import FOLDER, save_posterior
 
 @dataclass(frozen=True)
 class Curvature:
-    """Options of laplace_lora. validation: held-out table that picks the prior precision. structure: kron or diag."""
+    """Options of laplace_lora. validation: held-out table that picks the prior precision; evidence: it is picked by the
+    marginal likelihood instead. structure: kron or diag.
+    """
 
     validation: str | None = None
     structure: str = "kron"
+    evidence: bool = False
 
 
 def run(
@@ -76,9 +79,14 @@ def check_options(
     if curvature.structure not in ("kron", "diag"):
         raise DubioError(f"--structure is kron or diag, not {curvature.structure!r}")
     if name != "laplace_lora" and curvature != Curvature():
-        raise DubioError(f"--validation and --structure are for laplace_lora, not for {name}")
+        raise DubioError(f"--validation, --evidence and --structure are for laplace_lora, not for {name}")
     if name != "mc_dropout" and rows is None:
         raise DubioError(f"{name} needs labelled rows; give --rows")
+    if name == "laplace_lora" and curvature.evidence == (curvature.validation is not None):
+        raise DubioError(
+            "the prior precision of laplace_lora is picked by held-out rows or by the marginal likelihood (its samples "
+            "then underfit); give --validation or --evidence"
+        )
 
 
 def _labelled(table: TextTable, session: Session) -> LabelledTexts:

@@ -34,7 +34,7 @@ from dubio.posteriors.swag import SCALES, Moments
 from dubio.posteriors.training import train_stack
 
 # Of the divergence: weight in the loss, rate of its own descent, schedule (see `optimising`).
-_KL = {"blob": (0.0, 0.002, "blundell"), "rank_dropout": (1e-6, 0.0, "each")}
+_KL = {"blob": (0.0, 0.01, "blundell"), "rank_dropout": (1e-6, 0.0, "each")}
 
 
 @dataclass(frozen=True)
