@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -33,6 +34,8 @@ def trained(tiny, tmp_path_factory):
                 "ensemble": ("--members", "3", "--set", "penalty=0.001"),
                 "swag_lora": ("--set", "swag_epochs=3", "--set", "collections=2", "--set", "deviations=3"),
                 "swag_lora_xs": ("--set", "swag_epochs=3", "--set", "collections=2", "--set", "scale=1"),
+                "blob": ("--set", "eps=0.1", "--set", "kl_schedule=constant", "--set", "flipout=yes"),
+                "rank_dropout": ("--set", "log_variance=-9", "--set", "prune_above=-4"),
             }[name]
             done = dubio("train", "--train", tiny.train, "--validation", tiny.validation, "--model", tiny.base, "--out",
                          root / name, "--posterior", name, *own, *SMALL)  # fmt: skip
@@ -43,7 +46,15 @@ def trained(tiny, tmp_path_factory):
     return make
 
 
-@pytest.mark.parametrize("name", ["ensemble", "swag_lora", "swag_lora_xs"])
+def still(stored):
+    """The posterior without its spread: every draw is its mean."""
+    off = {"deviation": 0.0, "log_variance": -60.0}
+    tensors = {k: torch.full_like(v, off[k.split("|")[0]]) if k.split("|")[0] in off else v
+               for k, v in stored.posterior.tensors.items()}  # fmt: skip
+    return replace(stored, posterior=replace(stored.posterior, tensors=tensors))
+
+
+@pytest.mark.parametrize("name", ["ensemble", "swag_lora", "swag_lora_xs", "blob", "rank_dropout"])
 def test_a_trained_posterior_goes_all_the_way(trained, tiny, tmp_path, name):
     adapter = trained(name)
     model = load(adapter)
@@ -52,10 +63,13 @@ def test_a_trained_posterior_goes_all_the_way(trained, tiny, tmp_path, name):
     table = read_rows(tiny.test)[:40]
     drawn = sample(Sampler(host, stored), [row["text"] for row in table])
     assert drawn.shape == (stored.samples, 40, 3)
-    if name == "ensemble":  # the adapter beside it is the first member
+    if name in ("ensemble", "blob", "rank_dropout"):  # the adapter beside it is the first member, or the mean
         alone = extract(model, [row["text"] for row in table])
         expected = torch.log_softmax(torch.from_numpy(alone.logits), dim=1).numpy()
-        np.testing.assert_allclose(drawn[0], expected, atol=1e-4)
+        first = drawn if name == "ensemble" else sample(Sampler(host, still(stored)), [row["text"] for row in table])
+        np.testing.assert_allclose(first[0], expected, atol=1e-4)
+    if name == "rank_dropout":
+        assert 0 < stored.posterior.fact("ranks_kept") < stored.posterior.fact("ranks_trained")
     measures = ",".join(f"{name}.{measure}" for measure in ("response", "mutual_information", "temperature"))
     fit = dubio("fit", adapter, "--calibration", tiny.calibration, "--methods", f"{METHODS},{measures}")
     assert fit.code == 0, fit
@@ -87,16 +101,20 @@ def test_what_is_made_from_an_adapter(tiny, tmp_path):
         "mc_dropout": ("--rate", "0.2", "--samples", "6"),
         "tfb": ("--rows", tiny.validation),
         "laplace": ("--rows", tiny.train),
+        "laplace_lora": ("--rows", tiny.train, "--validation", tiny.validation, "--structure", "diag"),
     }.items():
         done = dubio("posterior", adapter, name, *options)
         assert done.code == 0, done
     assert load_posterior(adapter, "mc_dropout").samples == 6
     assert load_posterior(adapter, "tfb").posterior.fact("sigma") > 0
+    assert load_posterior(adapter, "laplace_lora").posterior.fact("structure") == "diag"
+    both = len(read_rows(tiny.train)) + len(read_rows(tiny.validation))
+    assert len(load_posterior(adapter, "laplace_lora").rows) == both  # neither table can certify it
     fit = dubio("fit", adapter, "--calibration", tiny.calibration)
     assert fit.code == 0, fit
     manifest = json.loads((adapter / "dubio" / "manifest.json").read_text())
     names = {entry["name"] for entry in manifest["methods"]}
-    for name in ("mc_dropout", "tfb", "laplace"):
+    for name in ("mc_dropout", "tfb", "laplace", "laplace_lora"):
         assert set(sampled_names(name)) <= names
         assert f"posterior_{name}_sha256" in manifest["model"]
     again = dubio("posterior", adapter, "mc_dropout", "--rate", "0.3")
@@ -167,6 +185,12 @@ def test_texts_longer_than_the_positions_are_cut_to_them(tiny, trained):
     (("tfb",), "needs labelled rows"), (("mc_dropout", "--rate", "1.5"), "lies between 0 and 1"),
     (("tfb", "--rows", "absent.csv"), "absent.csv"), (("mc_dropout", "--samples", "0"), "at least 1"),
     (("mc_dropout",), "never varies"), (("laplace", "--rate", "0.1"), "--rate is for mc_dropout"),
+    (("blob",), "takes a training run of its own"), (("laplace_lora",), "needs labelled rows"),
+    (("laplace_lora", "--structure", "full"), "--structure is kron or diag"),
+    (("laplace", "--structure", "diag"), "are for laplace_lora, not for laplace"),
+    (("tfb", "--validation", "x.csv"), "are for laplace_lora"), (("laplace", "--evidence"), "are for laplace_lora"),
+    (("laplace_lora", "--rows", "x.csv"), "give --validation or --evidence"),
+    (("laplace_lora", "--rows", "x.csv", "--evidence", "--validation", "x.csv"), "give --validation or --evidence"),
 ])  # fmt: skip
 def test_bad_input_is_one_line_and_writes_nothing(tiny, tmp_path, arguments, words):
     adapter = tmp_path / "adapter"
@@ -190,6 +214,11 @@ def test_bad_input_is_one_line_and_writes_nothing(tiny, tmp_path, arguments, wor
     (("--posterior", "swag_lora", "--set", "base_dropout=1"), "setting base_dropout has no effect"),
     (("--posterior", "swag_lora_xs", "--set", "rank=33"), "its rank cannot be 33"),
     (("--posterior", "ensemble", "--set", "learning_rate=1e30"), "training diverged in epoch 1"),
+    (("--posterior", "ensemble", "--set", "beta=1"), "setting beta has no effect on --posterior ensemble"),
+    (("--posterior", "blob", "--set", "prune_above=1"), "setting prune_above has no effect on --posterior blob"),
+    (("--posterior", "rank_dropout", "--set", "swag_rate=1"), "setting swag_rate has no effect"),
+    (("--posterior", "blob", "--set", "beta=0"), "out of range"), (("--posterior", "laplace_lora"), "is made from"),
+    (("--posterior", "blob", "--set", "kl_schedule=up"), "known: blundell, constant, each"),
 ])  # fmt: skip
 def test_bad_training_options_are_one_line(tiny, tmp_path, options, words):
     done = dubio("train", "--train", tiny.train, "--model", tiny.base, "--out", tmp_path / "out", *options)

@@ -30,6 +30,8 @@ def command(tiny, name, folder):
         common = ("--train", tiny.train, "--validation", tiny.validation, "--model", tiny.base, "--out", folder)
         return ["train", "--posterior", name, *common, *OWN.get(name, ()), *SMALL]
     rows = () if name == "mc_dropout" else ("--rows", tiny.train)
+    if name == "laplace_lora":
+        rows = (*rows, "--validation", tiny.validation)
     return ["posterior", folder, name, *rows, *OWN.get(name, ())]
 
 

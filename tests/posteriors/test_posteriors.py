@@ -5,9 +5,12 @@ import pytest
 import torch
 
 from dubio.errors import ArtifactError, DubioError
+from dubio.posteriors.blob import Blob
 from dubio.posteriors.ensemble import Ensemble
 from dubio.posteriors.laplace import best_precision, fit_laplace
+from dubio.posteriors.laplace_lora import LaplaceLora
 from dubio.posteriors.mc_dropout import McDropout
+from dubio.posteriors.rank_dropout import RankDropout
 from dubio.posteriors.registry import POSTERIORS, get_posterior
 from dubio.posteriors.store import Stored, find_posteriors, load_posterior, save_posterior
 from dubio.posteriors.swag import Moments, Swag
@@ -33,7 +36,12 @@ def made():
     head = torch.nn.Sequential(torch.nn.Linear(5, 3)).eval()
     features = np.random.default_rng(0).normal(size=(40, 5)).astype(np.float32)
     laplace = fit_laplace(lora(), head, features, tau=2.0)
+    deviation = {"deviation|layer/x.a": torch.full((1, 3, 6), 0.1)}
+    curved = {"values|layer/x.a": torch.ones(1, 3, 6)[0], "values|layer/x.b": torch.ones(3, 5)}
     return {
+        "blob": Blob({**one, **deviation}),
+        "rank_dropout": RankDropout({**one, "log_variance|layer/x": torch.full((1, 3), -4.0)}),
+        "laplace_lora": LaplaceLora({**one, **curved}, {"structure": "diag", "tau": 2.0}),
         "ensemble": Ensemble({f"member|{name}": value for name, value in lora(10).items()}),
         "mc_dropout": McDropout(one, {"rate": 0.2}), "swag_lora": moments.posterior(),
         "swag_lora_xs": moments.posterior(), "tfb": Tfb.rotated(lora(), 0.1), "laplace": laplace,

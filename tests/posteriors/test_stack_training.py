@@ -1,45 +1,24 @@
 """Stacked training against separate runs, against peft and torch's own loop, and after a kill."""
 
-import json
 from dataclasses import replace
 
 import numpy as np
 import peft
 import pytest
 import torch
+from tiny_runs import PLAN, losses_of, parameters, rows, told
 from torch.nn.functional import cross_entropy
 
-from dubio.adapters.training import LabelledTexts, lora_targets
+from dubio.adapters.training import lora_targets
 from dubio.models.base import load_base
 from dubio.models.extraction import pad, tokenize
-from dubio.posteriors.hosts import load_host
-from dubio.posteriors.parameters import LoraParameters, XsParameters, fresh_layers, targets_of
+from dubio.posteriors.blob import BlobParameters
+from dubio.posteriors.optimising import kl_share
+from dubio.posteriors.parameters import LoraParameters, XsParameters
+from dubio.posteriors.rank_dropout import RankDropoutParameters
 from dubio.posteriors.stack import AdapterStack, LowRank
-from dubio.posteriors.training import StackPlan, _Run, product_penalty, train_stack
-from models.tiny import CLASSES, WORDS, base_folder
-
-PLAN = StackPlan(seeds=(3, 4, 5), learning_rate=5e-3, weight_decay=0.05, epochs=5, batch_size=8, show=False)
-
-
-def rows(count=80, seed=0):
-    """Texts of random words; the class is which of three words comes first."""
-    g = np.random.default_rng(seed)
-    labels = g.integers(0, CLASSES, count)
-    texts = [" ".join([WORDS[y], *g.choice(WORDS[5:], g.integers(2, 12))]) for y in labels]
-    return LabelledTexts(texts, None, labels.astype(np.int64), f"rows-{seed}-{count}")
-
-
-def parameters(family="bert", kind=LoraParameters, rank=4, penalty_targets=None):
-    host, missing = load_host(str(base_folder(family)), [f"c{i}" for i in range(CLASSES)], max_length=32)
-    targets = targets_of(host, penalty_targets or lora_targets(host.model))
-    return kind(host, targets, rank, 2.0, fresh_layers(host, missing))
-
-
-def losses_of(kind, plan, family="bert", steps=50):
-    run = _Run(kind, rows(), plan)
-    state = run.begin(None)
-    found = [loss for epoch in range(plan.epochs) for loss in run.epoch(state.values, epoch)][:steps]
-    return torch.stack(found), state.values
+from dubio.posteriors.training import _Run, product_penalty, train_stack
+from models.tiny import CLASSES, base_folder
 
 
 @pytest.mark.parametrize("family", ["bert", "roberta", "deberta", "llama", "gpt2"])
@@ -56,6 +35,54 @@ def test_a_stacked_run_equals_separate_runs(family, kind):
         for name, value in own.items():
             torch.testing.assert_close(value[0], values[name][m], atol=1e-3, rtol=0)
     assert (together[:, 0] - together[:, 1]).abs().max() > 0.05
+
+
+NOISY = {
+    BlobParameters: {"kl_rate": 1e-4, "kl_schedule": "blundell"},
+    RankDropoutParameters: {"kl_weight": 1e-6, "kl_schedule": "each"},
+}
+
+
+@pytest.mark.parametrize("family", ["bert", "deberta", "llama"])
+@pytest.mark.parametrize("kind", NOISY)
+def test_members_that_are_distributions_are_trained_as_alone(family, kind):
+    made, plan = parameters(family, kind), replace(PLAN, dropout=0.1, **NOISY[kind])
+    together, values = losses_of(made, plan, steps=20)
+    silent, _ = losses_of(parameters(family), replace(PLAN, dropout=0.1), steps=20)
+    assert (together - silent).abs().max() > 1e-3  # the noise is there
+    for m, seed in enumerate(plan.seeds):
+        alone, own = losses_of(made, replace(plan, seeds=(seed,)), steps=20)
+        torch.testing.assert_close(alone[:, 0], together[:, m], atol=1e-4, rtol=1e-4)
+        for name in own:
+            if name.endswith(made.spreads):
+                torch.testing.assert_close(own[name][0], values[name][m], atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("kind", NOISY)
+def test_a_killed_run_of_distributions_goes_on_to_the_same_numbers(tmp_path, kind):
+    made, plan = parameters(kind=kind), replace(PLAN, epochs=3, **NOISY[kind])
+    whole = train_stack(made, rows(), rows(30, 1), plan)
+
+    def kill(epoch, step, _):
+        if (epoch, step) == (2, 3):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_stack(made, rows(), rows(30, 1), plan, work=tmp_path, watch=kill)
+    again = train_stack(made, rows(), rows(30, 1), plan, work=tmp_path)
+    assert told(again) == told(whole)
+    for name, value in whole.values.items():
+        torch.testing.assert_close(again.values[name], value, atol=0, rtol=0)
+
+
+def test_the_weights_of_the_divergence_are_those_printed_and_sum_to_one():
+    for steps in (1, 2, 7, 3000):
+        for schedule in ("blundell", "constant"):
+            shares = [kl_share(schedule, i, steps) for i in range(1, steps + 1)]
+            missing = 1 / (2 ** (steps + 1) - 1) if schedule == "blundell" else 0
+            assert sum(shares) == pytest.approx(1 - missing)
+    assert [kl_share("blundell", i, 3) for i in (1, 2, 3)] == pytest.approx([2 / 15, 4 / 15, 8 / 15])
+    assert kl_share("each", 2, 9) == 1
 
 
 def test_one_member_equals_peft_and_torch_alone():
@@ -126,11 +153,6 @@ def test_training_learns_and_keeps_the_best_epoch_of_each_member():
             torch.testing.assert_close(found.best[name][m], found.kept[epoch][name][m])
     assert not made.host.model.training
     assert not any(p.requires_grad for p in made.host.model.parameters())
-
-
-def told(run):
-    """The history without its seconds."""
-    return json.dumps([{key: value for key, value in entry.items() if key != "seconds"} for entry in run.history])
 
 
 def test_a_killed_run_goes_on_to_the_same_numbers(tmp_path):

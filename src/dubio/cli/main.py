@@ -58,7 +58,8 @@ def train(
     pair: Pair = None,
     label: Label = None,
     posterior: Annotated[
-        str | None, typer.Option(help="Train a posterior over adapters: ensemble, swag_lora or swag_lora_xs.")
+        str | None,
+        typer.Option(help="Train a posterior over adapters: ensemble, swag_lora, swag_lora_xs, blob or rank_dropout."),
     ] = None,
     members: Annotated[int | None, typer.Option(help="Members of an ensemble (default: 5).")] = None,
     letters: Letters = None,
@@ -80,10 +81,18 @@ def train(
 @app.command()
 def posterior(
     adapter: Adapter,
-    name: Annotated[str, typer.Argument(help="mc_dropout, tfb or laplace.")],
+    name: Annotated[str, typer.Argument(help="mc_dropout, heads, tfb, laplace or laplace_lora.")],
     rows: Annotated[
-        str | None, typer.Option(help="Labelled table: the training rows for laplace, held-out rows for tfb.")
+        str | None,
+        typer.Option(help="Labelled table: training rows for laplace and laplace_lora, held-out ones for tfb, heads."),
     ] = None,
+    validation: Annotated[
+        str | None, typer.Option(help="Held-out table that picks the prior precision of laplace_lora.")
+    ] = None,
+    evidence: Annotated[
+        bool, typer.Option("--evidence", help="Of laplace_lora: pick it by the marginal likelihood instead.")
+    ] = False,
+    structure: Annotated[str, typer.Option(help="Of laplace_lora's precision: kron or diag.")] = "kron",
     rate: Annotated[float | None, typer.Option(help="Of mc_dropout (default: as the adapter was trained).")] = None,
     masks: Annotated[str, typer.Option(help="Of mc_dropout: one a sample, or one a token as in peft.")] = "sample",
     samples: Annotated[int | None, typer.Option(help="Adapters to draw (default: the method's own).")] = None,
@@ -101,13 +110,13 @@ def posterior(
 ) -> None:
     """Make a posterior over adapters from one that is trained; `fit` and `evaluate` then find it beside the adapter."""
     from dubio.cli.common import Session
-    from dubio.cli.posterior import run
+    from dubio.cli.posterior import Curvature, run
 
     columns = (text, pair, label)
     session = Session(
         adapter, base, device, precision, columns, max_length, cache, quiet, letters=letters, prompt=prompt
     )
-    run(session, name, rows, rate, samples, masks)
+    run(session, name, rows, rate, samples, masks, Curvature(validation, structure, evidence))
 
 
 @app.command()

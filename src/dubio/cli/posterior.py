@@ -1,51 +1,95 @@
 """`dubio posterior`: a trained adapter, and labelled rows where the method needs them -> a posterior beside it."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
 
 from dubio.adapters.training import LabelledTexts
 from dubio.cli.common import Session
 from dubio.cli.fit import check_classes
+from dubio.data.splits import check_disjoint
+from dubio.data.tables import TextTable
 from dubio.errors import DubioError
 from dubio.files import check_folder
-from dubio.posteriors.onto import make_laplace, make_mc_dropout, make_tfb, read_adapter
+from dubio.posteriors.onto import make_heads, make_laplace, make_laplace_lora, make_mc_dropout, make_tfb, read_adapter
 from dubio.posteriors.registry import get_posterior
 from dubio.posteriors.store import FOLDER, save_posterior
 
 
+@dataclass(frozen=True)
+class Curvature:
+    """Options of laplace_lora. validation: held-out table that picks the prior precision; evidence: it is picked by the
+    marginal likelihood instead. structure: kron or diag.
+    """
+
+    validation: str | None = None
+    structure: str = "kron"
+    evidence: bool = False
+
+
 def run(
-    session: Session, name: str, rows: str | None, rate: float | None, samples: int | None, masks: str = "sample"
-) -> None:
+    session: Session, name: str, rows: str | None, rate: float | None, samples: int | None, masks: str = "sample",
+    curvature: Curvature = Curvature(),
+) -> None:  # fmt: skip
     """Checks options and rows before the model is loaded; the posterior appears whole."""
+    check_options(name, rows, rate, samples, masks, curvature)
+    folder = Path(session.adapter)
+    if not folder.is_dir():
+        raise DubioError(f"{session.adapter} is not a local folder; a posterior is written beside its adapter")
+    check_folder(folder / FOLDER)
+    given = {"rows": rows, "validation": curvature.validation}
+    tables = {which: session.read(table) for which, table in given.items() if table is not None}
+    check_disjoint(tables)
+    for which, table in tables.items():
+        check_classes(table, session.model.labels, which)
+    source = read_adapter(session.model, folder)
+    if name == "mc_dropout":
+        stored = make_mc_dropout(source, rate=rate, masks=masks)
+    elif name == "tfb":
+        stored = make_tfb(source, _labelled(tables["rows"], session))
+    elif name == "laplace_lora":
+        held = tables.get("validation")
+        own = None if held is None else _labelled(held, session)
+        structure = cast(Any, curvature.structure)
+        stored = make_laplace_lora(source, _labelled(tables["rows"], session), own, structure=structure)
+    else:
+        features = session.prepare({"rows": tables["rows"]})["rows"].load()
+        make = make_heads if name == "heads" else make_laplace
+        stored = make(source, session.model, features, **({"members": samples} if name == "heads" and samples else {}))
+    # Rows that a posterior was made from can neither certify nor test it.
+    hashes = np.concatenate([table.rows_hash for table in tables.values()]) if tables else None
+    stored = replace(stored, samples=samples or stored.samples, rows=hashes)
+    path = save_posterior(folder, stored)
+    facts = {key: value for key, value in stored.posterior.facts.items() if isinstance(value, int | float)}
+    print(f"{name}: {stored.samples} samples, {stored.posterior.stored} numbers kept, {facts}; wrote {path}")
+
+
+def check_options(
+    name: str, rows: str | None, rate: float | None, samples: int | None, masks: str, curvature: Curvature
+) -> None:
+    """Raises DubioError on an option that is wrong, missing, or of another method."""
     if get_posterior(name).trained:
         raise DubioError(f"{name} takes a training run of its own; use `dubio train --posterior {name}`")
-    if name != "mc_dropout" and rows is None:
-        raise DubioError(f"{name} needs labelled rows; give --rows")
     if rate is not None and (name != "mc_dropout" or not 0 < rate < 1):
         raise DubioError(f"--rate is for mc_dropout and lies between 0 and 1, not {rate} for {name}")
     if masks not in ("sample", "token"):
         raise DubioError(f"--masks is sample or token, not {masks!r}")
     if samples is not None and samples < 1:
         raise DubioError(f"--samples must be at least 1, not {samples}")
-    folder = Path(session.adapter)
-    if not folder.is_dir():
-        raise DubioError(f"{session.adapter} is not a local folder; a posterior is written beside its adapter")
-    check_folder(folder / FOLDER)
-    table = session.read(rows) if rows is not None else None
-    if table is not None:
-        check_classes(table, session.model.labels, "rows")
-    source = read_adapter(session.model, folder)
-    if name == "mc_dropout":
-        stored = make_mc_dropout(source, rate=rate, masks=masks)
-    elif name == "tfb":
-        assert table is not None
-        labels = table.label_ids(session.model.labels)
-        stored = make_tfb(source, LabelledTexts(table.texts, table.pairs, labels, table.content_hash))
-    else:
-        assert table is not None
-        stored = make_laplace(source, session.model, session.prepare({"train": table})["train"].load())
-    # Rows that a posterior was made from can neither certify nor test it.
-    stored = replace(stored, samples=samples or stored.samples, rows=None if table is None else table.rows_hash)
-    path = save_posterior(folder, stored)
-    facts = {key: value for key, value in stored.posterior.facts.items() if isinstance(value, int | float)}
-    print(f"{name}: {stored.samples} samples, {stored.posterior.stored} numbers kept, {facts}; wrote {path}")
+    if curvature.structure not in ("kron", "diag"):
+        raise DubioError(f"--structure is kron or diag, not {curvature.structure!r}")
+    if name != "laplace_lora" and curvature != Curvature():
+        raise DubioError(f"--validation, --evidence and --structure are for laplace_lora, not for {name}")
+    if name != "mc_dropout" and rows is None:
+        raise DubioError(f"{name} needs labelled rows; give --rows")
+    if name == "laplace_lora" and curvature.evidence == (curvature.validation is not None):
+        raise DubioError(
+            "the prior precision of laplace_lora is picked by held-out rows or by the marginal likelihood (its samples "
+            "then underfit); give --validation or --evidence"
+        )
+
+
+def _labelled(table: TextTable, session: Session) -> LabelledTexts:
+    return LabelledTexts(table.texts, table.pairs, table.label_ids(session.model.labels), table.content_hash)

@@ -17,8 +17,16 @@ from dubio.posteriors.registry import get_posterior
 from dubio.posteriors.trained import PosteriorPlan, train_posterior
 
 # Least value, and the first that is too large; other counts are at least 1, other numbers at least 0.
-_RANGES = {"dropout": (0, 1), "seed": (0, 2**32), "deviations": (0, 1000)}
+_RANGES = {
+    "dropout": (0, 1), "seed": (0, 2**32), "deviations": (0, 1000), "beta": (1e-6, 1e6), "eps": (1e-6, 1e3),
+    "log_variance": (-20, 2), "prune_above": (-100, 1e9),
+}  # fmt: skip
 _SWAG = ("swag_epochs", "swag_rate", "collections", "deviations", "scale")
+_KL = ("kl_weight", "kl_rate", "kl_schedule")
+_OWN = {
+    "ensemble": ("members",), "swag_lora": _SWAG, "swag_lora_xs": _SWAG, "blob": (*_KL, "beta", "eps", "flipout"),
+    "rank_dropout": ("kl_weight", "kl_schedule", "log_variance", "prune_above"),
+}  # fmt: skip
 _SWITCH = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 
 
@@ -95,7 +103,7 @@ def parse_extra(settings: list[str], posterior: str | None, members: int | None)
     if posterior is not None and not get_posterior(posterior).trained:
         raise DubioError(f"{posterior} is made from a trained adapter; use `dubio posterior ADAPTER {posterior}`")
     kinds: dict[str, Any] = {field.name: field.type for field in fields(PosteriorPlan)}
-    kinds |= {"decay_b": float, "swag_rate": float}
+    kinds |= {"decay_b": float, "swag_rate": float, "kl_weight": float, "kl_rate": float, "kl_schedule": str}
     values = parse_settings(settings, kinds)
     if members is not None:
         if posterior != "ensemble":
@@ -111,7 +119,8 @@ def check_effect(names: list[str], posterior: str | None) -> None:
     """Raises DubioError on a setting that would change nothing in a run of this posterior."""
     if posterior is None:
         return
-    idle = {"precision", "base_dropout"} | ({"members"} if posterior != "ensemble" else set(_SWAG))
+    others = {name for names in _OWN.values() for name in names} - set(_OWN.get(posterior, ()))
+    idle = {"precision", "base_dropout"} | others
     for name in names:
         if name in idle:
             raise DubioError(f"setting {name} has no effect on --posterior {posterior}; leave it out")

@@ -1,11 +1,12 @@
-"""Posteriors made from an adapter that is there already: MC-dropout, TFB, last-layer Laplace.
+"""Posteriors made from an adapter that is there already: MC-dropout, TFB, Laplace on the last layer or on A and B.
 
 In: an adapter folder (plain LoRA), and labelled rows where the method needs them. Out: a posterior to store beside it.
 """
 
 import time
 import warnings
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,13 @@ from dubio.models.extraction import Extraction, pad, tokenize
 from dubio.models.loading import AdaptedModel, put_on
 from dubio.models.proofs import TEXTS, TOLERANCE
 from dubio.posteriors.base import Posterior
+from dubio.posteriors.curvature import LoraStructure
 from dubio.posteriors.engine import StackEngine
 from dubio.posteriors.forms import facts_of
+from dubio.posteriors.heads import fit_heads
 from dubio.posteriors.hosts import hashes_of, host_under
 from dubio.posteriors.laplace import fit_laplace
+from dubio.posteriors.laplace_lora import LaplaceLora, fit_laplace_lora
 from dubio.posteriors.mc_dropout import McDropout
 from dubio.posteriors.members import stack_of
 from dubio.posteriors.sampling import Sampler, sample
@@ -93,17 +97,7 @@ def make_mc_dropout(source: Source, *, rate: float | None = None, masks: str = "
 def make_tfb(source: Source, rows: LabelledTexts, *, tolerance: float = 0.003, samples: int = 10) -> Stored:
     """The largest noise under which the NLL of held-out `rows` (200 of them, by a fixed seed) rises by `tolerance`."""
     start = time.perf_counter()
-    at = np.sort(np.random.default_rng(0).permutation(len(rows.texts))[:SEARCH_ROWS])
-    texts, labels = [rows.texts[int(i)] for i in at], rows.labels[at]
-    second = rows.pairs
-    pairs = None if second is None else [second[int(i)] for i in at]
-
-    def nll(posterior: Tfb) -> float:
-        count = samples if posterior.fact("sigma") else 1
-        sampler = Sampler(source.host, _stored("tfb", posterior, source), count)
-        mean = log_mean(sample(sampler, texts, pairs, Extraction(show=False)))
-        return -float(mean[np.arange(len(labels)), labels].mean())
-
+    nll = _nll_of("tfb", source, rows, samples)
     found = Tfb.rotated(source.adapted).searched(nll, tolerance=tolerance)
     return _stored("tfb", found.with_facts(tolerance=tolerance, seconds=time.perf_counter() - start), source)
 
@@ -113,6 +107,36 @@ def make_laplace(source: Source, model: AdaptedModel, train: Representations) ->
     start = time.perf_counter()
     found = fit_laplace(source.values, model.head, np.asarray(train.features), labels=train.known_labels)
     return _stored("laplace", found.with_facts(seconds=time.perf_counter() - start), source)
+
+
+def make_heads(source: Source, model: AdaptedModel, rows: Representations, *, members: int = 10) -> Stored:
+    """Heads trained apart on the features of labelled rows. Raises DubioError where the head is not trained at all."""
+    if source.host.choices is not None:
+        raise DubioError("the head of answer letters is the LM head's own; heads of its own are for classifiers")
+    start = time.perf_counter()
+    found = fit_heads(source.values, model.head, np.asarray(rows.features), rows.known_labels, members=members)
+    stored = _stored("heads", found.with_facts(seconds=time.perf_counter() - start), source)
+    return replace(stored, samples=members)
+
+
+def make_laplace_lora(
+    source: Source, train: LabelledTexts, held: LabelledTexts | None = None, *, structure: LoraStructure = "kron",
+    samples: int = 10,
+) -> Stored:  # fmt: skip
+    """Curvature of every A and B on the training rows. held: rows (200 of them) by whose NLL the prior precision is
+    chosen; None: by the marginal likelihood.
+    """
+    start = time.perf_counter()
+    host = source.host
+    engine = StackEngine(host.model, host.site, source.stack.to(host.device), host.inputs)
+    found = fit_laplace_lora(engine, host, train, structure=structure, tau=None if held is None else 1.0)
+    if held is not None:
+        found = found.searched(_nll_of("laplace_lora", source, held, samples))
+    kept = {
+        n: v for n, v in found.tensors.items() if n.partition("|")[2] in source.adapted or not n.startswith("mean|")
+    }
+    found = LaplaceLora(kept, found.facts)
+    return _stored("laplace_lora", found.with_facts(seconds=time.perf_counter() - start), source)
 
 
 def prove_stack(engine: StackEngine, model: AdaptedModel) -> None:
@@ -129,6 +153,22 @@ def prove_stack(engine: StackEngine, model: AdaptedModel) -> None:
             f"the adapter is not what a stack can hold: its logits differ by {gap:.2g} of the largest from those of "
             "its A, B and head alone; score it without a posterior"
         )
+
+
+def _nll_of(name: str, source: Source, rows: LabelledTexts, samples: int) -> Callable[[Posterior], float]:
+    """Posterior -> NLL of its mean prediction on SEARCH_ROWS of the rows, drawn by a fixed seed."""
+    at = np.sort(np.random.default_rng(0).permutation(len(rows.texts))[:SEARCH_ROWS])
+    texts, labels = [rows.texts[int(i)] for i in at], rows.labels[at]
+    second = rows.pairs
+    pairs = None if second is None else [second[int(i)] for i in at]
+
+    def nll(posterior: Posterior) -> float:
+        count = 1 if posterior.facts.get("sigma") == 0 else samples  # without noise all samples are one
+        sampler = Sampler(source.host, _stored(name, posterior, source), count)
+        mean = log_mean(sample(sampler, texts, pairs, Extraction(show=False)))
+        return -float(mean[np.arange(len(labels)), labels].mean())
+
+    return nll
 
 
 def _stored(name: str, posterior: Posterior, source: Source) -> Stored:

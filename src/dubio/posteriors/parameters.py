@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import sqrt
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -40,6 +40,8 @@ class Parameters(ABC):
     fresh: tuple[str, ...] = ()
     frozen_head: bool = False
 
+    spreads: ClassVar[tuple[str, ...]] = ()  # suffixes of the names that are no means
+
     @abstractmethod
     def start(self, seeds: Sequence[int]) -> dict[str, Tensor]:
         """Parameters `[M, ...]` of M members at their start, each from its own seed."""
@@ -47,6 +49,17 @@ class Parameters(ABC):
     @abstractmethod
     def stack(self, values: Mapping[str, Tensor]) -> AdapterStack:
         """The stack that these parameters are; differentiable."""
+
+    def sampled(self, values: Mapping[str, Tensor], generators: Sequence[torch.Generator]) -> AdapterStack:
+        """The stack of one training step, with the noise that is trained on it, one generator a member; here none."""
+        return self.stack(values)
+
+    def kl(self, values: Mapping[str, Tensor]) -> Tensor | None:
+        """`[M]` divergences from a prior (nats) of the distributions that `values` describe; None: these are points."""
+        return None
+
+    def descend(self, values: Mapping[str, Tensor], amount: float) -> None:  # noqa: B027
+        """A step of this length down the gradient of `kl`, in place, apart from the loss; here none."""
 
     def weight(self, name: str) -> Tensor:
         """`[out, in]` weight of a layer of the base."""

@@ -33,11 +33,18 @@ POSTERIORS: dict[str, PosteriorEntry] = {
                        "arXiv 2405.03425"),
         PosteriorEntry("swag_lora_xs", "B-LoRA-XS", "swag:Swag", True, "one training; r^2 (k + 2) numbers a layer",
                        "arXiv 2502.12122"),
+        PosteriorEntry("blob", "BLoB", "blob:Blob", True, "one training; |A| more numbers", "arXiv 2406.11675"),
+        PosteriorEntry("rank_dropout", "Rank-wise variational dropout", "rank_dropout:RankDropout", True,
+                       "one training; r more numbers a layer", "BayesLoRA v3, arXiv 2506.22809"),
         PosteriorEntry("mc_dropout", "MC-dropout in the adapter", "mc_dropout:McDropout", False, "nothing to train",
                        "BayesLoRA, arXiv 2506.22809"),
+        PosteriorEntry("heads", "Ensemble of heads", "heads:HeadEnsemble", False, "seconds; one pass for all samples",
+                       "arXiv 1612.01474"),
         PosteriorEntry("tfb", "TFB", "tfb:Tfb", False, "a search of minutes", "arXiv 2412.05723"),
         PosteriorEntry("laplace", "Last-layer Laplace", "laplace:Laplace", False, "one pass over train",
                        "arXiv 2106.14806, 2308.13111"),
+        PosteriorEntry("laplace_lora", "Laplace-LoRA", "laplace_lora:LaplaceLora", False, "C passes back over train",
+                       "arXiv 2308.13111"),
     )
 }  # fmt: skip
 

@@ -24,11 +24,15 @@ FOLD_TOKENS = 256  # tokens of one sample from which W + scale * B A costs less 
 
 @dataclass(frozen=True)
 class LowRank:
-    """The updates of one linear layer: a `[S, r, in]`, b `[S, out, r]`; the update of sample s is scale * b[s] a[s]."""
+    """The updates of one linear layer: a `[S, r, in]`, b `[S, out, r]`; the update of sample s is scale * b[s] a[s].
+
+    noise: `[S, r, in]` added to a under random signs of every row (flipout: `Layout.flipped`), in training; or None.
+    """
 
     a: Tensor
     b: Tensor
     scale: float
+    noise: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -60,10 +64,10 @@ class AdapterStack:
         return all(value.stride(0) == 0 for value in body)
 
     def tensors(self) -> dict[str, Tensor]:
-        """Every tensor by name, `[S, ...]`: `layer/NAME.a`, `layer/NAME.b`, `.weight`, `.bias`, `head/NAME`."""
+        """Every tensor by name, `[S, ...]`: `layer/NAME.a`, `.b`, `.noise`, `.weight`, `.bias`, `head/NAME`."""
         found: dict[str, Tensor] = {}
         for name, layer in self.layers.items():
-            parts = ("a", "b") if isinstance(layer, LowRank) else ("weight", "bias")
+            parts = ("a", "b", "noise") if isinstance(layer, LowRank) else ("weight", "bias")
             found |= {f"layer/{name}.{part}": value for part in parts if (value := getattr(layer, part)) is not None}
         return found | {f"head/{name}": value for name, value in self.head.items()}
 
@@ -72,7 +76,8 @@ class AdapterStack:
         layers: dict[str, LowRank | Dense] = {}
         for name, layer in self.layers.items():
             if isinstance(layer, LowRank):
-                layers[name] = replace(layer, a=tensors[f"layer/{name}.a"], b=tensors[f"layer/{name}.b"])
+                noise = None if layer.noise is None else tensors[f"layer/{name}.noise"]
+                layers[name] = replace(layer, a=tensors[f"layer/{name}.a"], b=tensors[f"layer/{name}.b"], noise=noise)
             else:
                 bias = None if layer.bias is None else tensors[f"layer/{name}.bias"]
                 layers[name] = Dense(tensors[f"layer/{name}.weight"], bias)
@@ -110,7 +115,8 @@ def concatenate(stacks: list[AdapterStack]) -> AdapterStack:
 class Layout:
     """How rows lie in the batch that is running: `samples` S, `rows` n, and whether it is `expanded` to S * n already.
 
-    dropout: share of the inputs of A that is dropped, one mask a token, from `generators`, one a sample.
+    dropout: share of the inputs of A that is dropped, one mask a token, from `generators`, one a sample; the signs of
+    flipout come from them too.
     """
 
     samples: int
@@ -130,6 +136,23 @@ class Layout:
         keep = 1 - self.dropout
         masks = [torch.rand(flat.shape[1:], generator=g, device=flat.device) < keep for g in self.generators]
         return flat * torch.stack(masks) / keep
+
+    def flipped(self, flat: Tensor, noise: Tensor) -> Tensor:
+        """`[S, m, r]` from inputs `[S, m, in]`: t * (noise (x * s)), s and t random signs, of each row their own.
+
+        So the rows of a batch see noise that is uncorrelated, at the price of one draw. The tokens of a row share their
+        signs: each row meets one adapter, not another at every token. Source: Wen et al. 2018 (arXiv 1803.04386).
+        """
+        rows = self.rows if flat.shape[1] % self.rows == 0 else 1  # else a table that all rows share
+
+        def signs(width: int) -> Tensor:
+            drawn = [torch.randint(0, 2, (rows, 1, width), generator=g, device=flat.device) for g in self.generators]
+            return (2 * torch.stack(drawn) - 1).to(flat.dtype)
+
+        first, last = signs(flat.shape[2]), signs(noise.shape[1])
+        tokens = (flat.reshape(len(flat), rows, -1, flat.shape[2]) * first).reshape(flat.shape)
+        low = torch.bmm(tokens, noise.transpose(1, 2))
+        return (low.reshape(len(flat), rows, -1, low.shape[2]) * last).reshape(low.shape)
 
 
 class _Stacked(nn.Module):
@@ -166,17 +189,22 @@ class StackedLinear(_Stacked):
         self.across: Tensor = own.weight if isinstance(base, Conv1D) else own.weight.t()
         self.bias: Tensor | None = own.bias
         self.a, self.b, self.scale = update.a.to(self.across.dtype), update.b.to(self.across.dtype), update.scale
+        self.noise = None if update.noise is None else update.noise.to(self.across.dtype)
 
     def _product(self, flat: Tensor) -> Tensor:
         samples, tokens, _ = flat.shape
         a, b = self.a.transpose(1, 2), self.b.transpose(1, 2)
         exact = self.across.dtype == torch.float32  # in bfloat16 a folded update would be rounded away
-        if exact and tokens >= FOLD_TOKENS and not torch.is_grad_enabled() and not self.layout.dropout:
+        fixed = not torch.is_grad_enabled() and not self.layout.dropout and self.noise is None
+        if exact and tokens >= FOLD_TOKENS and fixed:
             weight = torch.baddbmm(self.across.expand(samples, -1, -1), a, b, alpha=self.scale)
             return torch.bmm(flat, weight) if self.bias is None else torch.baddbmm(self.bias, flat, weight)
         rows = flat.reshape(samples * tokens, -1)
         out = rows @ self.across if self.bias is None else torch.addmm(self.bias, rows, self.across)
-        low = torch.bmm(self.layout.drop(flat), a)
+        dropped = self.layout.drop(flat)
+        low = torch.bmm(dropped, a)
+        if self.noise is not None:
+            low = low + self.layout.flipped(dropped, self.noise)
         return torch.baddbmm(out.reshape(samples, tokens, -1), low, b, alpha=self.scale)
 
 

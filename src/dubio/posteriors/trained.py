@@ -1,7 +1,8 @@
-"""Posteriors that take a training run of their own: the LoRA ensemble, SWAG over LoRA, SWAG over LoRA-XS.
+"""Posteriors that take a training run of their own: the LoRA ensemble, SWAG over LoRA and LoRA-XS, BLoB, rank dropout.
 
-In: a base, training and validation rows. Out: a folder with a plain PEFT adapter (the first member, or the best epoch
-before SWAG's constant phase), which every post-hoc method works on, and the posterior beside it.
+In: a base, training and validation rows. Out: a folder with a plain PEFT adapter (the first member, the best epoch
+before SWAG's constant phase, or the mean of what was trained), which every post-hoc method works on, and the posterior
+beside it.
 """
 
 import shutil
@@ -20,14 +21,21 @@ from dubio.models.base import check_device
 from dubio.models.letters import Choices
 from dubio.models.loading import AdaptedModel
 from dubio.posteriors.base import Posterior
+from dubio.posteriors.blob import BlobParameters
 from dubio.posteriors.ensemble import Ensemble
 from dubio.posteriors.export import export_member
-from dubio.posteriors.forms import facts_of
+from dubio.posteriors.forms import facts_of, form_of
 from dubio.posteriors.hosts import hashes_of, load_host
+from dubio.posteriors.optimising import KL_SCHEDULES, StackPlan
 from dubio.posteriors.parameters import LoraParameters, Parameters, XsParameters, fresh_layers, targets_of
+from dubio.posteriors.rank_dropout import RankDropoutParameters
+from dubio.posteriors.state import Progress
 from dubio.posteriors.store import FOLDER, Stored, save_posterior
 from dubio.posteriors.swag import SCALES, Moments
-from dubio.posteriors.training import Progress, StackPlan, train_stack
+from dubio.posteriors.training import train_stack
+
+# Of the divergence: weight in the loss, rate of its own descent, schedule (see `optimising`).
+_KL = {"blob": (0.0, 0.01, "blundell"), "rank_dropout": (1e-6, 0.0, "each")}
 
 
 @dataclass(frozen=True)
@@ -35,6 +43,8 @@ class PosteriorPlan:
     """Settings besides those of the adapter. members: of an ensemble. penalty, decay_b: see StackPlan.
 
     swag_epochs: of the constant phase after the plan's epochs; collections: in each of them; deviations: k.
+    kl_*: see `optimising`; None: the method's own. beta, eps, flipout: see `blob`. log_variance, prune_above: see
+    `rank_dropout`.
     """
 
     members: int = 5
@@ -45,6 +55,18 @@ class PosteriorPlan:
     collections: int = 1
     deviations: int = 10
     scale: float = SCALES["formula"]
+    kl_weight: float | None = None
+    kl_rate: float | None = None
+    kl_schedule: str | None = None
+    beta: float = 0.2
+    eps: float = 0.05
+    flipout: bool = True
+    log_variance: float = -8.0
+    prune_above: float = 3.0
+
+    def __post_init__(self) -> None:
+        if self.kl_schedule is not None and self.kl_schedule not in KL_SCHEDULES:
+            raise DubioError(f"no kl_schedule {self.kl_schedule!r}; known: {', '.join(KL_SCHEDULES)}")
 
 
 def train_posterior(
@@ -64,18 +86,21 @@ def train_posterior(
     check_plan(plan, labels, *rows)
     train, validation = rows
     host, missing = load_host(base, labels, device=plan.device, max_length=plan.max_length, choices=choices)
-    parameters = _parameters(name, host, missing, plan)
+    parameters = _parameters(name, host, missing, plan, extra)
     work = out / ".posterior-training"
     seeds = tuple(plan.seed + m for m in range(extra.members if name == "ensemble" else 1))
-    first = _stack_plan(plan, extra, seeds)
+    first = _stack_plan(name, plan, extra, seeds)
     found = train_stack(parameters, train, validation, first, work=work)
     if name == "ensemble":
         values = {f"member|{n}": v for n, v in found.best.items()}
         posterior: Posterior = Ensemble(values, {"best_epoch": found.best_epoch})
-        count = extra.members
+    elif isinstance(parameters, BlobParameters):
+        posterior = parameters.posterior(found.best)
+    elif isinstance(parameters, RankDropoutParameters):
+        posterior = parameters.posterior(found.best, extra.prune_above)
     else:
         posterior = _collect(parameters, rows, first, extra, (found, work))
-        count = posterior.samples
+    count = extra.members if name == "ensemble" else posterior.samples
     posterior = posterior.with_facts(
         seconds=sum(epoch["seconds"] for epoch in found.history) + posterior.facts.get("seconds", 0.0),
         settings=asdict(extra),
@@ -91,7 +116,10 @@ def train_posterior(
         "validation": {"rows": len(validation.texts), "sha256": validation.sha256},
         "validation_accuracy": accuracy, "best_epoch": 1 + int(np.argmax(accuracy)), "history": found.history,
     }  # fmt: skip
-    stack = parameters.stack({n: v.detach() for n, v in found.best.items()})
+    if name == "rank_dropout":  # without the ranks that were cut
+        stack = form_of(facts_of(parameters), host)(posterior.part("mean"))
+    else:
+        stack = parameters.stack({n: v.detach() for n, v in found.best.items()})
     export_member(host, stack, 0, out, record, dropout=plan.dropout)
     shutil.rmtree(work, ignore_errors=True)
     return {**record, "folder": str(out / FOLDER / name)}
@@ -118,10 +146,17 @@ def _collect(
     return moments.posterior(extra.scale).with_facts(seconds=sum(epoch["seconds"] for epoch in run.history))
 
 
-def _parameters(name: str, host: AdaptedModel, missing: Sequence[str], plan: TrainingPlan) -> Parameters:
+def _parameters(
+    name: str, host: AdaptedModel, missing: Sequence[str], plan: TrainingPlan, extra: PosteriorPlan
+) -> Parameters:
     """What is trained; raises DubioError where the rank of LoRA-XS exceeds that of a weight."""
     targets, fresh = targets_of(host, lora_targets(host.model)), fresh_layers(host, missing)
     scale, frozen = plan.alpha / plan.rank, host.choices is not None
+    if name == "blob":
+        return BlobParameters(host, targets, plan.rank, scale, fresh, frozen, beta=extra.beta, eps=extra.eps,
+                              flipout=extra.flipout)  # fmt: skip
+    if name == "rank_dropout":
+        return RankDropoutParameters(host, targets, plan.rank, scale, fresh, frozen, log_variance=extra.log_variance)
     if name != "swag_lora_xs":
         return LoraParameters(host, targets, plan.rank, scale, fresh, frozen)
     parameters = XsParameters(host, targets, plan.rank, scale, fresh, frozen)
@@ -131,10 +166,13 @@ def _parameters(name: str, host: AdaptedModel, missing: Sequence[str], plan: Tra
     return parameters
 
 
-def _stack_plan(plan: TrainingPlan, extra: PosteriorPlan, seeds: tuple[int, ...]) -> StackPlan:
+def _stack_plan(name: str, plan: TrainingPlan, extra: PosteriorPlan, seeds: tuple[int, ...]) -> StackPlan:
+    weight, rate, schedule = _KL.get(name, (0.0, 0.0, "constant"))
     return StackPlan(
         seeds=seeds, learning_rate=plan.learning_rate, weight_decay=plan.weight_decay, decay_b=extra.decay_b,
         epochs=plan.epochs, batch_size=plan.batch_size, dropout=plan.dropout, penalty=extra.penalty, show=plan.show,
+        kl_weight=weight if extra.kl_weight is None else extra.kl_weight,
+        kl_rate=rate if extra.kl_rate is None else extra.kl_rate, kl_schedule=extra.kl_schedule or schedule,
     )  # fmt: skip
 
 

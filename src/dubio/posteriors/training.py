@@ -10,78 +10,29 @@ with ||B A||_F^2 = tr((B'B)(A A')), never formed as a product. The best epoch by
 member. A killed run resumes from its last finished epoch.
 """
 
-import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import fields
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from dubio.adapters.training import LabelledTexts
 from dubio.errors import DubioError
-from dubio.files import atomic_path, sha256_json
+from dubio.files import sha256_json
 from dubio.models.extraction import batches, pad, tokenize
 from dubio.posteriors.engine import StackEngine, runs_together
+from dubio.posteriors.optimising import StackPlan, clip, kl_share, optimiser_of, rate_at
 from dubio.posteriors.parameters import Parameters
 from dubio.posteriors.stack import AdapterStack, Layout, LowRank
+from dubio.posteriors.state import Carried, Progress, read_state, write_state
 from dubio.progress import progress
 
 GROUP = 50  # batches whose rows are sorted by length together
-
-
-@dataclass(frozen=True)
-class StackPlan:
-    """Settings of a stacked run. seeds: one a member. penalty: weight of ||BA||^2. decay_b: of B alone (else of all).
-
-    constant: no decay of the learning rate. keep: epochs (from 1) after which the members are kept as well.
-    """
-
-    seeds: tuple[int, ...] = (0,)
-    learning_rate: float = 5e-4
-    head_learning_rate: float | None = None
-    weight_decay: float = 0.1
-    decay_b: float | None = None
-    epochs: int = 10
-    batch_size: int = 64
-    dropout: float = 0.0
-    penalty: float = 0.0
-    warmup: float = 0.1
-    constant: bool = False
-    clip: float = 1.0
-    keep: tuple[int, ...] = ()
-    show: bool = True
-
-
-@dataclass
-class Progress:
-    """Where a run stands: parameters, optimiser, best epochs, and what is told about each epoch."""
-
-    values: dict[str, Tensor]
-    best: dict[str, Tensor]
-    best_epoch: list[int]
-    history: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
-    kept: dict[int, dict[str, Tensor]] = field(default_factory=dict[int, dict[str, Tensor]])
-
-
-@runtime_checkable
-class Carried(Protocol):
-    """What a watcher gathers along a run, as tensors to keep."""
-
-    def tensors(self) -> dict[str, Tensor]:
-        """By name."""
-        ...
-
-    def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """Becomes what they came from."""
-        ...
-
 
 Watcher = Callable[[int, int, Mapping[str, Tensor]], None]  # (epoch from 0, step of it from 1, parameters)
 
@@ -164,10 +115,9 @@ class _Run:
         self.steps = -(-len(train.texts) // plan.batch_size)
         host = parameters.host
         self.key = sha256_json({
-            **plan.__dict__, "show": 0, "train": train.sha256, "targets": list(parameters.targets),
-            "fresh": list(parameters.fresh), "rank": parameters.rank, "scale": parameters.scale,
-            "kind": type(parameters).__name__, "frozen_head": parameters.frozen_head,
-            "max_length": host.max_length, "labels": list(host.labels),
+            **plan.__dict__, "show": 0, "train": train.sha256,
+            **{f.name: getattr(parameters, f.name) for f in fields(parameters) if f.name != "host"},
+            "kind": type(parameters).__name__, "max_length": host.max_length, "labels": list(host.labels),
             "torch": torch.__version__, **host.hashes, **(about or {}),
         })  # fmt: skip
 
@@ -179,26 +129,11 @@ class _Run:
         values = {name: value.detach().clone() for name, value in values.items()}
         state = Progress(values, {n: v.clone() for n, v in values.items()}, [0] * len(self.plan.seeds))
         moments: dict[str, dict[str, Tensor]] = {}
-        path = None if work is None else self._path(work)
-        if path is not None and path.exists():
-            with safe_open(path, "pt") as stored:
-                parts = {key: stored.get_tensor(key) for key in stored.keys()}  # noqa: SIM118
-                facts = json.loads(stored.metadata()["facts"])
-            device = self.parameters.host.device
-            if carried is not None:
-                carried.restore({k[8:]: v for k, v in parts.items() if k.startswith("carried|")})
-            for key, value in parts.items():
-                group, _, name = key.partition("|")
-                if group in ("values", "best"):
-                    getattr(state, group)[name] = value.to(device)
-                elif group.startswith("kept"):
-                    state.kept.setdefault(int(group[4:]), {})[name] = value.to(device)
-                elif group != "carried":
-                    moments.setdefault(name, {})[group] = value if group == "step" else value.to(device)
-            state.history, state.best_epoch = facts["history"], facts["best_epoch"]
+        if work is not None and self._path(work).exists():
+            moments = read_state(self._path(work), state, self.parameters.host.device, carried)
         for value in state.values.values():
             value.requires_grad_(True)
-        self.optimiser = self._optimiser(state.values)
+        self.optimiser = optimiser_of(self.plan, state.values, self.parameters.spreads)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimiser, self._rate)
         for _ in range(len(state.history) * self.steps):
             self.schedule.step()
@@ -208,14 +143,20 @@ class _Run:
 
     def epoch(self, values: dict[str, Tensor], epoch: int) -> Iterator[Tensor]:
         """One pass over the rows for every member; yields each step's losses `[M]`."""
-        for chosen in self.order(epoch):
+        plan = self.plan
+        for step, chosen in enumerate(self.order(epoch), start=1):
+            share = kl_share(plan.kl_schedule, step, self.steps)
             with torch.enable_grad():
                 losses = self.losses(values, chosen, epoch)
+                if plan.kl_weight and (kl := self.parameters.kl(values)) is not None:
+                    losses = losses + plan.kl_weight * share * kl
                 losses.sum().backward()
-            self._clip(values)
+            clip(plan, values)
             self.optimiser.step()
-            self.schedule.step()
             self.optimiser.zero_grad(set_to_none=True)
+            if plan.kl_rate:
+                self.parameters.descend(values, plan.kl_rate * share * self._rate(epoch * self.steps + step - 1))
+            self.schedule.step()
             yield losses.detach().cpu()
 
     def order(self, epoch: int) -> list[np.ndarray]:
@@ -234,11 +175,12 @@ class _Run:
         host, members = self.parameters.host, len(chosen)
         step = members if runs_together(host.model) else 1
         found: list[Tensor] = []
-        whole = self.parameters.stack(values)
+        generators = self._generators(chosen, epoch)
+        whole = self.parameters.sampled(values, generators)
         for first in range(0, members, step):
             part = slice(first, first + step)
             stack, rows = whole.take(part), chosen[part]
-            layout = Layout(len(rows), dropout=self.plan.dropout, generators=self._generators(rows, epoch, part))
+            layout = Layout(len(rows), dropout=self.plan.dropout, generators=generators[part])
             engine = StackEngine(host.model, host.site, stack, host.inputs)
             logits = engine.logits(engine.features(_batch(self.parameters, self.tokens, rows.ravel()), layout, True))
             labels = self.labels[torch.from_numpy(rows)]
@@ -247,52 +189,20 @@ class _Run:
         return torch.cat(found)
 
     def save(self, work: Path, state: Progress, carried: Carried | None) -> None:
-        """The state after an epoch, by atomic rename."""
-        parts = {f"values|{n}": v.detach() for n, v in state.values.items()}
-        parts |= {f"best|{n}": v.detach() for n, v in state.best.items()}
-        parts |= {f"carried|{n}": v for n, v in (carried.tensors() if carried is not None else {}).items()}
-        parts |= {f"kept{epoch}|{n}": v for epoch, table in state.kept.items() for n, v in table.items()}
-        for name, value in state.values.items():
-            parts |= {f"{part}|{name}": moment for part, moment in self.optimiser.state[value].items()}
-        facts = json.dumps({"history": state.history, "best_epoch": state.best_epoch})
-        with atomic_path(self._path(work)) as temporary:
-            save_file({k: v.contiguous().cpu() for k, v in parts.items()}, temporary, {"facts": facts})
+        """The state after an epoch."""
+        write_state(self._path(work), state, self.optimiser, carried)
 
     def _path(self, work: Path) -> Path:
         return work / f"{self.key[:16]}.safetensors"
 
     def _rate(self, step: int) -> float:
-        """Linear warm-up, then linear decay to 0, or no decay."""
-        total = self.plan.epochs * self.steps
-        warm = int(np.ceil(self.plan.warmup * total))
-        if step < warm:
-            return step / max(1, warm)
-        return 1.0 if self.plan.constant else max(0.0, (total - step) / max(1, total - warm))
+        return rate_at(self.plan, step, self.plan.epochs * self.steps)
 
-    def _optimiser(self, values: Mapping[str, Tensor]) -> torch.optim.AdamW:
-        plan = self.plan
-        groups: list[dict[str, Any]] = []
-        for name, value in values.items():
-            own = plan.weight_decay if plan.decay_b is None else plan.decay_b if name.endswith(".b") else 0.0
-            vector = value.dim() < 3  # biases and norms of members side by side
-            rate = plan.head_learning_rate if name.startswith("head/") and plan.head_learning_rate else None
-            groups.append({"params": [value], "weight_decay": 0.0 if vector else own, "lr": rate or plan.learning_rate})
-        return torch.optim.AdamW(groups, lr=plan.learning_rate, foreach=False)
-
-    def _clip(self, values: Mapping[str, Tensor]) -> None:
-        grads = [value.grad for value in values.values() if value.grad is not None]
-        norms = torch.stack([g.flatten(1).pow(2).sum(dim=1) for g in grads]).sum(dim=0).sqrt()
-        factor = (self.plan.clip / (norms + 1e-6)).clamp(max=1.0)
-        for g in grads:
-            g.mul_(factor.reshape(-1, *[1] * (g.dim() - 1)))
-
-    def _generators(self, rows: np.ndarray, epoch: int, part: slice) -> list[torch.Generator]:
-        """Dropout of each member by its seed and its own rows, so that neither the others nor a resumption matter."""
-        if not self.plan.dropout:
-            return []
+    def _generators(self, rows: np.ndarray, epoch: int) -> list[torch.Generator]:
+        """Noise of each member by its seed and its own rows, so that neither the others nor a resumption matter."""
         seeds = [
             np.random.SeedSequence([seed, epoch, int(own[0]), int(own[-1])]).generate_state(1, np.uint64)[0]
-            for seed, own in zip(self.plan.seeds[part], rows, strict=True)
+            for seed, own in zip(self.plan.seeds, rows, strict=True)
         ]
         device = self.parameters.host.device
         return [torch.Generator(device).manual_seed(int(seed >> np.uint64(1))) for seed in seeds]
