@@ -101,11 +101,13 @@ def test_what_is_made_from_an_adapter(tiny, tmp_path):
         "mc_dropout": ("--rate", "0.2", "--samples", "6"),
         "tfb": ("--rows", tiny.validation),
         "laplace": ("--rows", tiny.train),
+        "heads": ("--rows", tiny.validation, "--samples", "4"),
         "laplace_lora": ("--rows", tiny.train, "--validation", tiny.validation, "--structure", "diag"),
     }.items():
         done = dubio("posterior", adapter, name, *options)
         assert done.code == 0, done
     assert load_posterior(adapter, "mc_dropout").samples == 6
+    assert load_posterior(adapter, "heads").samples == 4
     assert load_posterior(adapter, "tfb").posterior.fact("sigma") > 0
     assert load_posterior(adapter, "laplace_lora").posterior.fact("structure") == "diag"
     both = len(read_rows(tiny.train)) + len(read_rows(tiny.validation))
@@ -114,7 +116,7 @@ def test_what_is_made_from_an_adapter(tiny, tmp_path):
     assert fit.code == 0, fit
     manifest = json.loads((adapter / "dubio" / "manifest.json").read_text())
     names = {entry["name"] for entry in manifest["methods"]}
-    for name in ("mc_dropout", "tfb", "laplace", "laplace_lora"):
+    for name in ("mc_dropout", "tfb", "laplace", "laplace_lora", "heads"):
         assert set(sampled_names(name)) <= names
         assert f"posterior_{name}_sha256" in manifest["model"]
     again = dubio("posterior", adapter, "mc_dropout", "--rate", "0.3")

@@ -132,10 +132,8 @@ def make_laplace_lora(
     found = fit_laplace_lora(engine, host, train, structure=structure, tau=None if held is None else 1.0)
     if held is not None:
         found = found.searched(_nll_of("laplace_lora", source, held, samples))
-    kept = {
-        n: v for n, v in found.tensors.items() if n.partition("|")[2] in source.adapted or not n.startswith("mean|")
-    }
-    found = LaplaceLora(kept, found.facts)
+    own = {f"mean|{name}" for name in source.values} - {f"mean|{name}" for name in source.adapted}
+    found = LaplaceLora({name: value for name, value in found.tensors.items() if name not in own}, found.facts)
     return _stored("laplace_lora", found.with_facts(seconds=time.perf_counter() - start), source)
 
 
