@@ -65,6 +65,7 @@ def trained(tiny):
         None: (), "ensemble": ("--posterior", "ensemble", "--members", "2"),
         "swag_lora": ("--posterior", "swag_lora", "--set", "swag_epochs=2", "--set", "collections=2"),
         "swag_lora_xs": ("--posterior", "swag_lora_xs", "--set", "swag_epochs=2", "--set", "collections=2"),
+        "blob": ("--posterior", "blob"), "rank_dropout": ("--posterior", "rank_dropout"),
     }  # fmt: skip
     made = {}
 
@@ -80,7 +81,7 @@ def trained(tiny):
     return make
 
 
-@pytest.mark.parametrize("name", [None, "ensemble", "swag_lora", "swag_lora_xs"])
+@pytest.mark.parametrize("name", [None, "ensemble", "swag_lora", "swag_lora_xs", "blob", "rank_dropout"])
 def test_trained_adapters_are_plain_ones_of_the_causal_lm(trained, tiny, name):
     adapter = trained(name)
     settings = json.loads((adapter / "adapter_config.json").read_text())
@@ -133,6 +134,7 @@ def test_fit_evaluate_score_and_posteriors_onto(trained, tiny, tmp_path):
     adapter = shutil.copytree(trained(None), tmp_path / "adapter")
     for name, options in {
         "mc_dropout": ("--samples", "4"), "tfb": ("--rows", tiny.validation), "laplace": ("--rows", tiny.train),
+        "laplace_lora": ("--rows", tiny.train, "--validation", tiny.validation),
     }.items():  # fmt: skip
         done = dubio("posterior", adapter, name, *options)
         assert done.code == 0, done

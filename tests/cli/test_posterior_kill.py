@@ -11,7 +11,7 @@ from dubio.posteriors.store import find_posteriors, load_posterior
 from invariants.posterior_cases import command, copy_adapter
 
 EVERY = list(POSTERIORS)
-KILLS = [*((name, 2) for name in ("ensemble", "swag_lora_xs", "tfb")),
+KILLS = [*((name, 2) for name in ("ensemble", "swag_lora_xs", "tfb", "blob")),
          *(pytest.param(name, 10, marks=pytest.mark.slow) for name in EVERY)]  # fmt: skip
 
 
