@@ -191,6 +191,8 @@ def _expander(layout: Layout) -> Any:
         first = not layout.expanded
         hidden = args[0] if args else kwargs["hidden_states"]
         done = layout.expand(hidden) if first else hidden
+        if first and layout.samples > 1:
+            layout.common = (done, hidden)
         layout.expanded = True
 
         def laid_out(value: Any) -> Any:

@@ -115,6 +115,7 @@ def concatenate(stacks: list[AdapterStack]) -> AdapterStack:
 class Layout:
     """How rows lie in the batch that is running: `samples` S, `rows` n, and whether it is `expanded` to S * n already.
 
+    common: what the first adapted block takes, laid out for all samples and as the n rows that it is made of.
     dropout: share of the inputs of A that is dropped, one mask a token, from `generators`, one a sample; the signs of
     flipout come from them too.
     """
@@ -124,6 +125,7 @@ class Layout:
     expanded: bool = False
     dropout: float = 0.0
     generators: list[torch.Generator] = field(default_factory=list[torch.Generator])
+    common: tuple[Tensor, Tensor] | None = None
 
     def expand(self, value: Tensor) -> Tensor:
         """`[n, ...]` -> `[S * n, ...]`, sample-major."""
@@ -172,11 +174,20 @@ class _Stacked(nn.Module):
             self.layout.expanded = True
         if self.layout.samples > 1 and x.shape[0] % (self.layout.samples * self.layout.rows):
             raise ProofError(f"an adapted layer met {x.shape[0]} rows instead of {self.layout.samples} samples' rows")
-        out = self._product(x.reshape(self.layout.samples, -1, x.shape[-1]))
+        common = self.layout.common
+        if common is not None and x is common[0]:
+            out = self._product_of_common(common[1].reshape(-1, x.shape[-1]))
+        else:
+            out = self._product(x.reshape(self.layout.samples, -1, x.shape[-1]))
         return out.reshape(*x.shape[:-1], out.shape[-1])
 
     def _product(self, flat: Tensor) -> Tensor:
+        """`[S, m, in]` -> `[S, m, out]`."""
         raise NotImplementedError
+
+    def _product_of_common(self, rows: Tensor) -> Tensor:
+        """The same of rows `[m, in]` that all samples share."""
+        return self._product(rows.expand(self.layout.samples, *rows.shape))
 
 
 class StackedLinear(_Stacked):
@@ -206,6 +217,16 @@ class StackedLinear(_Stacked):
         if self.noise is not None:
             low = low + self.layout.flipped(dropped, self.noise)
         return torch.baddbmm(out.reshape(samples, tokens, -1), low, b, alpha=self.scale)
+
+
+    def _product_of_common(self, rows: Tensor) -> Tensor:
+        """W x once, and A x of all samples as one product."""
+        if self.layout.dropout or self.noise is not None:
+            return super()._product_of_common(rows)
+        samples, rank, width = self.a.shape
+        out = rows @ self.across if self.bias is None else torch.addmm(self.bias, rows, self.across)
+        low = (rows @ self.a.reshape(samples * rank, width).t()).reshape(len(rows), samples, rank).transpose(0, 1)
+        return torch.baddbmm(out.expand(samples, *out.shape), low, self.b.transpose(1, 2), alpha=self.scale)
 
 
 class StackedDense(_Stacked):
