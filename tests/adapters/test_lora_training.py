@@ -94,6 +94,17 @@ def accuracy(folder, rows):
 LONGER, ROWS = replace(PLAN, epochs=6, rank=8, batch_size=16), table(240, 0)
 
 
+@pytest.mark.parametrize("family", ["bert", "llama"])
+def test_the_last_blocks_alone_can_be_adapted(family, tmp_path):
+    train(tmp_path / "adapter", replace(PLAN, epochs=1, top_layers=1), family)
+    keys = [k for k in load_file(tmp_path / "adapter" / "adapter_model.safetensors") if "lora_A" in k]
+    assert keys
+    assert all(".1." in key for key in keys)
+    assert load(tmp_path / "adapter").kind == "LORA"
+    with pytest.raises(DubioError, match="has 2 blocks, so top_layers cannot be 3"):
+        train(tmp_path / "more", replace(PLAN, top_layers=3), family)
+
+
 def test_it_learns(tmp_path):
     held = table(60, 1)
     record = train(tmp_path / "a", LONGER, rows=ROWS, validation=held)

@@ -11,7 +11,7 @@ from dubio.models.base import load_base
 from dubio.models.sites import find_site
 from dubio.posteriors.engine import StackEngine
 from dubio.posteriors.members import stack_of
-from dubio.posteriors.stack import AdapterStack, LowRank
+from dubio.posteriors.stack import AdapterStack, Layout, LowRank
 from models.tiny import CLASSES, FAMILIES, TEXTS, base_folder, reference, root, save_adapter, tokenizer
 
 MEMBERS = 3
@@ -132,6 +132,32 @@ def test_below_the_first_adapted_block_rows_run_once():
         block.register_forward_hook(lambda _, args, out, i=i: seen.update({i: len(args[0])}))
     StackEngine(engine.model, engine.site, AdapterStack(upper, engine.stack.head)).forward(batch_of("bert"), 10**6)
     assert seen == {0: len(TEXTS), 1: MEMBERS * len(TEXTS)}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_from_a_kept_trunk_the_features_are_the_same(family):
+    """What enters the first adapted block, kept, takes the place of all below it; the model is left as it was."""
+    engine, _ = engine_of(family)
+    names = [n for n, m in engine.model.named_modules() if isinstance(m, torch.nn.ModuleList) and len(m) > 1]
+    upper = {n: v for n, v in engine.stack.layers.items() if any(n.startswith(f"{name}.1.") for name in names)}
+    top = StackEngine(engine.model, engine.site, AdapterStack(upper, engine.stack.head), engine.inputs)
+    before, batch = state(engine.model), batch_of(family)
+    assert engine.trunk(batch) is None  # the first block is adapted
+    trunk = top.trunk(batch)
+    assert_untouched(before, engine.model)
+    assert (trunk is None) == family.startswith(("deberta", "modernbert"))
+    if trunk is not None:
+        assert not trunk.is_inference()
+        every = {key: value.repeat(MEMBERS, *[1] * (value.dim() - 1)) for key, value in batch.items()}
+        expected = top.features(every, Layout(MEMBERS), own_rows=True)
+        calls = []
+        below = engine.model.get_submodule(f"{next(n for n in names if any(k.startswith(n) for k in upper))}.0")
+        handle = below.register_forward_hook(lambda *_: calls.append(1))
+        found = top.features(every, Layout(MEMBERS), own_rows=True, trunk=trunk.repeat(MEMBERS, 1, 1))
+        handle.remove()
+        torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-5)
+        assert calls == []
+    assert_untouched(before, engine.model)
 
 
 def test_heads_alone_make_a_stack():

@@ -10,11 +10,12 @@ from tiny_runs import PLAN, losses_of, parameters, rows, told
 from torch.nn.functional import cross_entropy
 
 from dubio.adapters.training import lora_targets
+from dubio.errors import DubioError
 from dubio.models.base import load_base
 from dubio.models.extraction import pad, tokenize
 from dubio.posteriors.blob import BlobParameters
 from dubio.posteriors.optimising import kl_share
-from dubio.posteriors.parameters import LoraParameters, XsParameters
+from dubio.posteriors.parameters import LoraParameters, XsParameters, targets_of
 from dubio.posteriors.rank_dropout import RankDropoutParameters
 from dubio.posteriors.stack import AdapterStack, LowRank
 from dubio.posteriors.training import _Run, product_penalty, train_stack
@@ -128,6 +129,31 @@ def test_one_member_equals_peft_and_torch_alone():
             optimiser.zero_grad()
             losses.append(loss.detach())
     torch.testing.assert_close(found, torch.stack(losses), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("family", ["bert", "deberta", "llama", "gpt2"])
+def test_training_from_a_kept_trunk_is_the_same_training(family, monkeypatch):
+    """Adapters in the last block: what lies below runs once for all epochs, and the losses are the same."""
+    made = parameters(family)
+    top = replace(made, targets=targets_of(made.host, lora_targets(made.host.model), 1))
+    assert 0 < len(top.targets) < len(made.targets)
+    plan, calls = replace(PLAN, epochs=3, dropout=0.1), []
+    lists = [m for m in made.host.model.modules() if isinstance(m, torch.nn.ModuleList)]
+    next(m for m in lists if len(m) == 2)[0].register_forward_hook(lambda *_: calls.append(1))
+    kept = train_stack(top, rows(), rows(30, 1), plan)
+    few = len(calls)
+    monkeypatch.setattr("dubio.posteriors.training.TRUNK_BYTES", 0)
+    again = train_stack(top, rows(), rows(30, 1), plan)
+    assert few < len(calls) - few or family == "deberta"  # whose blocks need more than hidden states
+    for one, other in zip(kept.history, again.history, strict=True):
+        np.testing.assert_allclose(one["train_loss"], other["train_loss"], atol=1e-5)
+        np.testing.assert_allclose(one["nll"], other["nll"], atol=1e-4)
+
+
+def test_more_top_layers_than_there_are_is_refused():
+    made = parameters()
+    with pytest.raises(DubioError, match="has 2 blocks, so top_layers cannot be 3"):
+        targets_of(made.host, ("query",), 3)
 
 
 def test_members_see_each_row_once_an_epoch_and_not_together():

@@ -46,11 +46,13 @@ class TrainingPlan:
     """Settings of one run. epochs: the limit; the best epoch by validation accuracy is what is saved.
 
     precision: `float32`, `bfloat16` (autocast; weights stay float32), or `auto`: bfloat16 where the hardware has it.
-    dropout: inside the adapter. base_dropout: whether the base's own stays on (off is a fifth faster on a CPU).
+    top_layers: adapt the last so many blocks only; None: all. dropout: inside the adapter. base_dropout: whether the
+    base's own stays on (off is a fifth faster on a CPU).
     """
 
     rank: int = 8
     alpha: int = 16
+    top_layers: int | None = None
     dropout: float = 0.05
     base_dropout: bool = True
     learning_rate: float = 5e-4
@@ -138,10 +140,19 @@ def _adapted(model: Any, missing: Sequence[str], plan: TrainingPlan, *, lettered
         task_type=None if lettered else TaskType.SEQ_CLS, r=plan.rank, lora_alpha=plan.alpha, lora_dropout=plan.dropout,
         target_modules=lora_targets(model), modules_to_save=fresh_modules(missing) or None,
         fan_in_fan_out=any(isinstance(module, Conv1D) for module in model.modules()),  # GPT-2
+        layers_to_transform=None if plan.top_layers is None else top_indices(model, plan.top_layers),
     )  # fmt: skip
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # peft's own use of transformers
         return get_peft_model(model, config)
+
+
+def top_indices(model: torch.nn.Module, top: int) -> list[int]:
+    """Numbers of the last `top` blocks; raises DubioError where the model has fewer, or no blocks."""
+    count = max((len(m) for m in model.modules() if isinstance(m, torch.nn.ModuleList)), default=0)
+    if not 0 < top <= count:
+        raise DubioError(f"this model has {count} blocks, so top_layers cannot be {top}")
+    return list(range(count - top, count))
 
 
 def lora_targets(model: torch.nn.Module) -> list[str]:

@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Generator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,15 +18,26 @@ from torch.func import functional_call
 
 from dubio.errors import ProofError
 from dubio.models.sites import Site
+from dubio.posteriors.blocks import (
+    Skip,
+    blocks_of,
+    entering,
+    expander,
+    first_token,
+    first_token_tail,
+    has_trunk,
+    runs_together,
+)
 from dubio.posteriors.stack import AdapterStack, Layout, stacked_layers, swapped
 
 
-class _Catch(nn.Module):
+class Catch(nn.Module):
     """Stands where the head begins: keeps what comes in and spares what would follow."""
 
     seen: Tensor | None = None
 
     def forward(self, x: Tensor, *_: Any, **__: Any) -> Tensor:
+        """What came in, kept."""
         self.seen = x
         return x
 
@@ -47,24 +58,33 @@ class StackEngine:
     seed: int = 0
 
     @contextmanager
-    def entered(self, layout: Layout, own_rows: bool = False) -> Generator[_Catch]:
-        """The base with the stack in it. own_rows: the batch holds S * n rows already, n of each sample's own."""
-        catch = _Catch()
+    def entered(self, layout: Layout, own_rows: bool = False, trunk: Tensor | None = None) -> Generator[Catch]:
+        """The base with the stack in it. own_rows: the batch holds S * n rows already, n of each sample's own.
+
+        trunk: what enters the first adapted block, `[rows, T, d]`; what lies below is then left out.
+        """
+        catch = Catch()
         name = next(name for name, module in self.model.named_modules() if module is self.site.module)
         within = {n: m for n, m in stacked_layers(self.model, self.stack, layout).items() if not n.startswith(name)}
+        below, blocks = blocks_of(self.model, within)
+        skipped: dict[str, nn.Module] = {} if trunk is None else {which: Skip() for which in below}
         with ExitStack() as leaving:
-            leaving.enter_context(swapped(self.model, {**within, name: catch}))
+            leaving.enter_context(swapped(self.model, {**within, **skipped, name: catch}))
+            hooks = [] if trunk is None else [(next(iter(blocks.values())), entering(trunk))]
+            hooks += [] if own_rows else [(block, expander(layout)) for block in blocks.values()]
             tail = first_token_tail(self.model)
-            if tail is not None:
-                leaving.callback(tail.register_forward_pre_hook(_first_token, with_kwargs=True).remove)
-            if not own_rows:
-                for block in _adapted_blocks(self.model, within):
-                    hook = block.register_forward_pre_hook(_expander(layout), with_kwargs=True)
-                    leaving.callback(hook.remove)
+            hooks += [] if tail is None else [(tail, first_token)]
+            for module, hook in hooks:
+                leaving.callback(module.register_forward_pre_hook(hook, with_kwargs=True).remove)
             yield catch
 
-    def features(self, batch: Mapping[str, Tensor], layout: Layout, own_rows: bool = False) -> Tensor:
-        """Features `[S, n, d]` float32 of a padded batch of n rows (of S * n, each sample's own, if `own_rows`)."""
+    def features(
+        self, batch: Mapping[str, Tensor], layout: Layout, own_rows: bool = False, trunk: Tensor | None = None
+    ) -> Tensor:
+        """Features `[S, n, d]` float32 of a padded batch of n rows (of S * n, each sample's own, if `own_rows`).
+
+        trunk: of `trunk`, for these very rows, padded as the batch is.
+        """
         if not own_rows and getattr(self.model.config, "classifier_pooling", None) == "mean":
             # ModernBERT's mean is taken under the mask that came in, so that one must be of all rows: no shared trunk.
             batch, own_rows = {key: layout.expand(value) for key, value in batch.items()}, True
@@ -73,7 +93,7 @@ class StackEngine:
         if self.site.pooling == "last":
             inputs |= {"position_ids": (mask.cumsum(dim=1) - 1).clamp(min=0), "use_cache": False}
         layout.rows, layout.expanded = len(mask) // (layout.samples if own_rows else 1), own_rows
-        with self.entered(layout, own_rows) as catch:
+        with self.entered(layout, own_rows, trunk) as catch:
             self.model(**inputs)
             if catch.seen is None:
                 raise ProofError("the model goes past its head, so dubio cannot see what enters it")
@@ -82,6 +102,22 @@ class StackEngine:
             seen = layout.expand(seen)
         pooled = self.site.pool(seen, mask if own_rows else layout.expand(mask))
         return pooled.reshape(layout.samples, layout.rows, -1)
+
+    @torch.no_grad()
+    def trunk(self, batch: Mapping[str, Tensor]) -> Tensor | None:
+        """`[n, T, d]` what enters the first adapted block; None where no block lies below it, or blocks need more."""
+        name = next(name for name, module in self.model.named_modules() if module is self.site.module)
+        below, blocks = blocks_of(self.model, [layer for layer in self.stack.layers if not layer.startswith(name)])
+        if not below or not has_trunk(self.model):
+            return None
+        first, *rest = blocks
+        catch = Catch()
+        inputs: dict[str, Any] = {key: value for key, value in batch.items() if key in self.inputs}
+        if self.site.pooling == "last":
+            inputs |= {"position_ids": (batch["attention_mask"].cumsum(dim=1) - 1).clamp(min=0), "use_cache": False}
+        with swapped(self.model, {first: catch, **{other: Skip() for other in rest}, name: Catch()}):
+            self.model(**inputs)
+        return catch.seen
 
     def forward(self, batch: Mapping[str, Tensor], budget: int = 2048) -> tuple[Tensor, Tensor]:
         """Features `[S, n, d]` and logits `[S, n, C]`, float32, without gradients; see `pieces` for `budget`."""
@@ -142,74 +178,3 @@ class StackEngine:
         """`[S, n, C]` from features `[S, n, d]`: each sample by its own head, in float32 on the head's device."""
         own = [{name: value[s] for name, value in self.stack.head.items()} for s in range(len(features))]
         return torch.stack([functional_call(self.site.head, h, (z,)) for h, z in zip(own, features, strict=True)])
-
-
-def runs_together(model: nn.Module) -> bool:
-    """Whether several samples can share a pass. DeBERTa sends its table of relative positions through the adapted
-    layers of all rows at once, so there samples run one after another.
-    """
-    return not str(getattr(model.config, "model_type", "")).startswith("deberta")
-
-
-# Encoders that read the first token alone, block by block of `attention.self`, `attention.output`, and so on.
-_FIRST_TOKEN = ("bert", "roberta", "electra", "xlm-roberta", "camembert")
-
-
-def first_token_tail(model: nn.Module) -> nn.Module | None:
-    """The module of the last block from which on no token but the first is looked at; None where that is not known.
-
-    Up to there all tokens are needed, for keys and values; of 6 blocks that spares an eighth of all products.
-    """
-    if getattr(model.config, "model_type", "") not in _FIRST_TOKEN:
-        return None
-    lists = [m for m in model.modules() if isinstance(m, nn.ModuleList) and len(m) and hasattr(m[-1], "attention")]
-    output: Any = getattr(cast(Any, lists[-1][-1]).attention, "output", None) if lists else None
-    return output if isinstance(output, nn.Module) else None
-
-
-def _first_token(
-    _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> tuple[tuple[Any, ...], dict[str, Any]]:  # fmt: skip
-    """A hook that keeps the first token of hidden states `[n, T, d]`."""
-    return tuple(a[:, :1] for a in args), {key: value[:, :1] for key, value in kwargs.items()}
-
-
-def _adapted_blocks(model: nn.Module, names: Mapping[str, nn.Module]) -> list[nn.Module]:
-    """The blocks from the first that holds an adapted layer to the last; none where only later layers are adapted."""
-    lists = {name: module for name, module in model.named_modules() if isinstance(module, nn.ModuleList)}
-    for name, blocks in lists.items():
-        inside = [int(layer[len(name) + 1 :].split(".")[0]) for layer in names if layer.startswith(f"{name}.")]
-        if inside:
-            return list(blocks)[min(inside) :]
-    return []
-
-
-def _expander(layout: Layout) -> Any:
-    """A hook that lays out a block's inputs for S samples: hidden states once, masks and positions at every block."""
-
-    def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        first = not layout.expanded
-        hidden = args[0] if args else kwargs["hidden_states"]
-        done = layout.expand(hidden) if first else hidden
-        if first and layout.samples > 1:
-            layout.common = (done, hidden)
-        layout.expanded = True
-
-        def laid_out(value: Any) -> Any:
-            if value is hidden:
-                return done
-            if isinstance(value, tuple | list):
-                return type(value)(laid_out(item) for item in value)  # pyright: ignore[reportUnknownVariableType]
-            # One row's tensors broadcast over all samples as they are; of the others, those that are rows.
-            if isinstance(value, Tensor) and layout.rows > 1 and len(value) == layout.rows and _by_row(value):
-                return layout.expand(value)
-            return value
-
-        return tuple(laid_out(a) for a in args), {key: laid_out(value) for key, value in kwargs.items()}
-
-    return hook
-
-
-def _by_row(value: Tensor) -> bool:
-    """Masks and positions of rows; a table of relative positions is a float matrix."""
-    return value.dim() > 2 or (value.dim() == 2 and not value.is_floating_point())

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from dubio.adapters.training import fresh_modules
+from dubio.adapters.training import fresh_modules, top_indices
 from dubio.models.loading import AdaptedModel
 from dubio.posteriors.stack import AdapterStack, Dense, LowRank
 
@@ -149,10 +149,17 @@ class XsParameters(Parameters):
         return self._assemble(values, low_rank)
 
 
-def targets_of(host: AdaptedModel, suffixes: Sequence[str]) -> tuple[str, ...]:
-    """Full names of the layers whose last part is one of the suffixes, outside the head, in the model's order."""
+def targets_of(host: AdaptedModel, suffixes: Sequence[str], top: int | None = None) -> tuple[str, ...]:
+    """Full names of the layers whose last part is one of the suffixes, outside the head, in the model's order.
+
+    top: of the last so many blocks only.
+    """
     names = [name for name, module in host.model.named_modules() if isinstance(module, nn.Linear | Conv1D)]
-    return tuple(n for n in names if n.rpartition(".")[2] in suffixes and n.split(".")[0] not in host.site.parts)
+    found = tuple(n for n in names if n.rpartition(".")[2] in suffixes and n.split(".")[0] not in host.site.parts)
+    if top is None:
+        return found
+    chosen = top_indices(host.model, top)
+    return tuple(name for name in found if any(part.isdigit() and int(part) in chosen for part in name.split(".")))
 
 
 def fresh_layers(host: AdaptedModel, missing: Sequence[str]) -> tuple[str, ...]:

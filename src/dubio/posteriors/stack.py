@@ -218,7 +218,6 @@ class StackedLinear(_Stacked):
             low = low + self.layout.flipped(dropped, self.noise)
         return torch.baddbmm(out.reshape(samples, tokens, -1), low, b, alpha=self.scale)
 
-
     def _product_of_common(self, rows: Tensor) -> Tensor:
         """W x once, and A x of all samples as one product."""
         if self.layout.dropout or self.noise is not None:

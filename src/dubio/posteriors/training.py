@@ -2,7 +2,8 @@
 
 The loss is the sum of the members' losses, so that no gradient crosses from one to another; AdamW works element by
 element; gradients are clipped member by member. Each member sees its own batches: rows of its own permutation, in an
-order of lengths that all share, so that padding is rare for all of them. The base's own dropouts stay off.
+order of lengths that all share, so that padding is rare for all of them. The base's own dropouts stay off; so what lies
+below the first adapted block gives each row the same in every epoch, and runs once.
 
     loss_m = mean cross-entropy of member m's batch + penalty * sum over layers ||B_m A_m||_F^2    (arXiv 2402.12264)
 
@@ -20,18 +21,21 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
+from torch.nn.utils.rnn import pad_sequence
 
 from dubio.adapters.training import LabelledTexts
 from dubio.errors import DubioError
 from dubio.files import sha256_json
 from dubio.models.extraction import batches, pad, tokenize
-from dubio.posteriors.engine import StackEngine, runs_together
+from dubio.posteriors.blocks import runs_together
+from dubio.posteriors.engine import StackEngine
 from dubio.posteriors.optimising import StackPlan, clip, kl_share, optimiser_of, rate_at
 from dubio.posteriors.parameters import Parameters
 from dubio.posteriors.stack import AdapterStack, Layout, LowRank
 from dubio.posteriors.state import Carried, Progress, read_state, write_state
 from dubio.progress import progress
 
+TRUNK_BYTES = 2 << 30  # of hidden states that may be kept
 GROUP = 50  # batches whose rows are sorted by length together
 
 Watcher = Callable[[int, int, Mapping[str, Tensor]], None]  # (epoch from 0, step of it from 1, parameters)
@@ -50,6 +54,7 @@ def train_stack(
     """
     run = _Run(parameters, train, plan, {"validation": validation.sha256, "begin": _digest(begin)})
     state = run.begin(work, begin, carried)
+    run.read_trunk()
     total = plan.epochs * run.steps
     with progress("training", total, "steps", plan.show) as advance:
         advance(len(state.history) * run.steps)
@@ -113,6 +118,7 @@ class _Run:
         self.lengths = np.array([len(ids) for ids in self.tokens["input_ids"]])
         self.labels = torch.from_numpy(train.labels).to(parameters.host.device)
         self.steps = -(-len(train.texts) // plan.batch_size)
+        self.trunk: dict[int, Tensor] = {}
         host = parameters.host
         self.key = sha256_json({
             **plan.__dict__, "show": 0, "train": train.sha256,
@@ -120,6 +126,23 @@ class _Run:
             "kind": type(parameters).__name__, "max_length": host.max_length, "labels": list(host.labels),
             "torch": torch.__version__, **host.hashes, **(about or {}),
         })  # fmt: skip
+
+    def read_trunk(self) -> None:
+        """What enters the first adapted block, row by row, once for all epochs and members, where memory allows."""
+        host = self.parameters.host
+        with torch.no_grad():
+            stack = self.parameters.stack({n: v[:1] for n, v in self.parameters.start(self.plan.seeds[:1]).items()})
+        engine = StackEngine(host.model, host.site, stack, host.inputs)
+        width = int(getattr(host.model.config, "hidden_size", 0))
+        if not 0 < int(self.lengths.sum()) * width * 4 <= TRUNK_BYTES:
+            return
+        rows: dict[int, Tensor] = {}
+        for at in batches(self.lengths, 4096):
+            seen = engine.trunk(_batch(self.parameters, self.tokens, at))
+            if seen is None:
+                return
+            rows |= {int(i): seen[k, : self.lengths[i]].clone() for k, i in enumerate(at)}
+        self.trunk = rows
 
     def begin(
         self, work: Path | None, start: Mapping[str, Tensor] | None = None, carried: Carried | None = None
@@ -182,7 +205,9 @@ class _Run:
             stack, rows = whole.take(part), chosen[part]
             layout = Layout(len(rows), dropout=self.plan.dropout, generators=generators[part])
             engine = StackEngine(host.model, host.site, stack, host.inputs)
-            logits = engine.logits(engine.features(_batch(self.parameters, self.tokens, rows.ravel()), layout, True))
+            trunk = pad_sequence([self.trunk[int(i)] for i in rows.ravel()], batch_first=True) if self.trunk else None
+            batch = _batch(self.parameters, self.tokens, rows.ravel())
+            logits = engine.logits(engine.features(batch, layout, True, trunk))
             labels = self.labels[torch.from_numpy(rows)]
             loss = cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none").reshape(rows.shape).mean(1)
             found.append(loss + self.plan.penalty * product_penalty(stack) if self.plan.penalty else loss)
