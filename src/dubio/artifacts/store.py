@@ -128,14 +128,23 @@ def load_artifact(adapter: str | Path, head: Any = None) -> tuple[Artifact, Mani
     folder = Path(adapter) / FOLDER
     path = folder / "manifest.json"
     while True:
-        seen = path.read_bytes() if path.is_file() else b""
+        seen = _written(path)
         manifest = read_manifest(path)
         try:
             return _restore(folder, manifest, head), manifest
         except ArtifactError:
-            if path.is_file() and path.read_bytes() == seen:
+            if _written(path) == seen:
                 raise
             # A new fit has replaced the files that the old manifest names: read the new one.
+
+
+def _written(path: Path) -> tuple[int, int] | None:
+    """Which writing of the file stands there: the same bytes may have come and gone in between."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns
 
 
 def _restore(folder: Path, manifest: Manifest, head: Any) -> Artifact:
