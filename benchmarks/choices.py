@@ -11,6 +11,7 @@ wrong answers, and how well either tells MMLU from ARC. A killed run goes on fro
 import argparse
 import json
 import os
+import tempfile
 import time
 from pathlib import Path
 
@@ -40,10 +41,9 @@ def questions(host, path, rows, seed, chosen=None):
     four = table.filter(compute.equal(compute.list_value_length(table["choices"]), 4))
     four = four if chosen is None else four.filter(chosen(four))
     kept = four.take(np.random.default_rng(seed).permutation(len(four))[: 2 * rows])
-    where = Path(os.environ.get("TMPDIR", "/tmp")) / f"questions-{os.getpid()}.parquet"
-    parquet.write_table(kept, where)
-    read = read_table(where, need_labels=True)
-    where.unlink()
+    with tempfile.TemporaryDirectory() as folder:
+        parquet.write_table(kept, Path(folder) / "questions.parquet")
+        read = read_table(Path(folder) / "questions.parquet", need_labels=True)
     lengths = [len(ids) for ids in host.tokenizer([*read.texts])["input_ids"]]
     at = np.flatnonzero(np.array(lengths) <= LENGTH)[:rows]
     labels = read.label_ids(host.labels)

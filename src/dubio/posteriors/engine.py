@@ -9,7 +9,8 @@ import hashlib
 from collections.abc import Generator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import cached_property
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -28,7 +29,7 @@ from dubio.posteriors.blocks import (
     has_trunk,
     runs_together,
 )
-from dubio.posteriors.stack import AdapterStack, Layout, stacked_layers, swapped
+from dubio.posteriors.stack import AdapterStack, Layout, StackedDense, StackedLinear, stacked_layers, swapped
 
 
 class Catch(nn.Module):
@@ -40,6 +41,18 @@ class Catch(nn.Module):
         """What came in, kept."""
         self.seen = x
         return x
+
+
+class _Places(NamedTuple):
+    """Of a stack on its base: the head's name, the stacked layers below it, blocks below and from the first adapted on,
+    and from where on the first token is enough.
+    """
+
+    head: str
+    layers: Mapping[str, StackedLinear | StackedDense]
+    below: Mapping[str, nn.Module]
+    blocks: Mapping[str, nn.Module]
+    tail: nn.Module | None
 
 
 @dataclass(frozen=True)
@@ -57,22 +70,28 @@ class StackEngine:
     dropout: float = 0.0
     seed: int = 0
 
+    @cached_property
+    def _places(self) -> "_Places":
+        """Found once: what is looked up anew at every batch costs a small batch a tenth of its time."""
+        name = next(name for name, module in self.model.named_modules() if module is self.site.module)
+        layers = stacked_layers(self.model, self.stack, Layout(1))
+        within = {n: layer for n, layer in layers.items() if not n.startswith(name)}
+        return _Places(name, within, *blocks_of(self.model, within), first_token_tail(self.model))
+
     @contextmanager
     def entered(self, layout: Layout, own_rows: bool = False, trunk: Tensor | None = None) -> Generator[Catch]:
         """The base with the stack in it. own_rows: the batch holds S * n rows already, n of each sample's own.
 
         trunk: what enters the first adapted block, `[rows, T, d]`; what lies below is then left out.
         """
-        catch = Catch()
-        name = next(name for name, module in self.model.named_modules() if module is self.site.module)
-        within = {n: m for n, m in stacked_layers(self.model, self.stack, layout).items() if not n.startswith(name)}
-        below, blocks = blocks_of(self.model, within)
+        catch, (name, within, below, blocks, tail) = Catch(), self._places
+        for layer in within.values():
+            layer.layout = layout
         skipped: dict[str, nn.Module] = {} if trunk is None else {which: Skip() for which in below}
         with ExitStack() as leaving:
             leaving.enter_context(swapped(self.model, {**within, **skipped, name: catch}))
             hooks = [] if trunk is None else [(next(iter(blocks.values())), entering(trunk))]
             hooks += [] if own_rows else [(block, expander(layout)) for block in blocks.values()]
-            tail = first_token_tail(self.model)
             hooks += [] if tail is None else [(tail, first_token)]
             for module, hook in hooks:
                 leaving.callback(module.register_forward_pre_hook(hook, with_kwargs=True).remove)
@@ -106,8 +125,7 @@ class StackEngine:
     @torch.no_grad()
     def trunk(self, batch: Mapping[str, Tensor]) -> Tensor | None:
         """`[n, T, d]` what enters the first adapted block; None where no block lies below it, or blocks need more."""
-        name = next(name for name, module in self.model.named_modules() if module is self.site.module)
-        below, blocks = blocks_of(self.model, [layer for layer in self.stack.layers if not layer.startswith(name)])
+        name, _, below, blocks, _ = self._places
         if not below or not has_trunk(self.model):
             return None
         first, *rest = blocks
@@ -155,7 +173,7 @@ class StackEngine:
         together = 1 if once or not runs_together(self.model) else max(1, min(count, budget // length))
         step = max(1, budget // (together * length))
         for first in range(0, 1 if once else count, together):
-            part = replace(self, stack=self.stack.take(slice(first, first + together)))
+            part = self if together >= count else replace(self, stack=self.stack.take(slice(first, first + together)))
             for start in range(0, rows, step):
                 piece = {key: value[start : start + step] for key, value in batch.items()}
                 layout = Layout(len(part.stack), dropout=self.dropout, generators=self._generators(piece, first, part))

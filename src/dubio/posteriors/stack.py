@@ -257,9 +257,11 @@ def swapped(model: nn.Module, modules: Mapping[str, nn.Module]) -> Generator[Non
             setattr(place, leaf, module)
 
 
-def stacked_layers(model: nn.Module, stack: AdapterStack, layout: Layout) -> dict[str, nn.Module]:
+def stacked_layers(
+    model: nn.Module, stack: AdapterStack, layout: Layout
+) -> dict[str, StackedLinear | StackedDense]:  # fmt: skip
     """A stacked layer for every adapted one; raises DubioError for one that the model lacks or that is not linear."""
-    made: dict[str, nn.Module] = {}
+    made: dict[str, StackedLinear | StackedDense] = {}
     for name, layer in stack.layers.items():
         try:
             base = model.get_submodule(name)
