@@ -105,6 +105,16 @@ def test_the_last_blocks_alone_can_be_adapted(family, tmp_path):
         train(tmp_path / "more", replace(PLAN, top_layers=3), family)
 
 
+def test_layers_are_chosen_by_the_ends_of_their_names(tmp_path):
+    train(tmp_path / "adapter", replace(PLAN, epochs=1, targets="query, output.dense"), "roberta")
+    keys = {k for k in load_file(tmp_path / "adapter" / "adapter_model.safetensors") if "lora_A" in k}
+    ends = {key.partition(".layer.")[2][2:].partition(".lora_A")[0] for key in keys}
+    assert ends == {"attention.self.query", "attention.output.dense", "output.dense"}
+    assert load(tmp_path / "adapter").kind == "LORA"
+    with pytest.raises(DubioError, match="no linear layer in the blocks of RobertaFor.* ends with 'nonsense'"):
+        train(tmp_path / "more", replace(PLAN, targets="query,nonsense"), "roberta")
+
+
 def test_it_learns(tmp_path):
     held = table(60, 1)
     record = train(tmp_path / "a", LONGER, rows=ROWS, validation=held)

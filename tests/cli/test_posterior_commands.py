@@ -214,6 +214,7 @@ def test_bad_input_is_one_line_and_writes_nothing(tiny, tmp_path, arguments, wor
     (("--posterior", "ensemble", "--set", "scale=1"), "setting scale has no effect on --posterior ensemble"),
     (("--posterior", "swag_lora", "--set", "members=3"), "setting members has no effect"),
     (("--posterior", "swag_lora", "--set", "base_dropout=1"), "setting base_dropout has no effect"),
+    (("--posterior", "ensemble", "--set", "targets=nonsense"), "ends with 'nonsense'"),
     (("--posterior", "ensemble", "--set", "top_layers=3"), "has 2 blocks, so top_layers cannot be 3"),
     (("--posterior", "swag_lora_xs", "--set", "rank=33"), "its rank cannot be 33"),
     (("--posterior", "ensemble", "--set", "learning_rate=1e30"), "training diverged in epoch 1"),

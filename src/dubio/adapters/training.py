@@ -46,12 +46,14 @@ class TrainingPlan:
     """Settings of one run. epochs: the limit; the best epoch by validation accuracy is what is saved.
 
     precision: `float32`, `bfloat16` (autocast; weights stay float32), or `auto`: bfloat16 where the hardware has it.
+    targets: ends of names of the layers to adapt, with commas (`query,value,output.dense`); None: query, key and value.
     top_layers: adapt the last so many blocks only; None: all. dropout: inside the adapter. base_dropout: whether the
     base's own stays on (off is a fifth faster on a CPU).
     """
 
     rank: int = 8
     alpha: int = 16
+    targets: str | None = None
     top_layers: int | None = None
     dropout: float = 0.05
     base_dropout: bool = True
@@ -135,10 +137,12 @@ def _adapted(model: Any, missing: Sequence[str], plan: TrainingPlan, *, lettered
         for module in model.modules():
             if isinstance(module, torch.nn.Dropout):
                 module.p = 0.0
+    targets = lora_targets(model, plan.targets)
     config = LoraConfig(
         # Of SEQ_CLS, peft would train the head whatever it is told.
         task_type=None if lettered else TaskType.SEQ_CLS, r=plan.rank, lora_alpha=plan.alpha, lora_dropout=plan.dropout,
-        target_modules=lora_targets(model), modules_to_save=fresh_modules(missing) or None,
+        target_modules=targets if plan.targets is None else layers_named(model, targets),
+        modules_to_save=fresh_modules(missing) or None,
         fan_in_fan_out=any(isinstance(module, Conv1D) for module in model.modules()),  # GPT-2
         layers_to_transform=None if plan.top_layers is None else top_indices(model, plan.top_layers),
     )  # fmt: skip
@@ -155,8 +159,24 @@ def top_indices(model: torch.nn.Module, top: int) -> list[int]:
     return list(range(count - top, count))
 
 
-def lora_targets(model: torch.nn.Module) -> list[str]:
-    """Names of the query, key and value projections of a known architecture; raises DubioError for an unknown one."""
+def layers_named(model: torch.nn.Module, ends: Sequence[str]) -> list[str]:
+    """Full names of the linear layers inside blocks whose names end so, in the model's order."""
+    names = [name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear | Conv1D)]
+    inside = [name for name in names if any(part.isdigit() for part in name.split("."))]
+    return [name for name in inside if any(f".{name}".endswith(f".{end}") for end in ends)]
+
+
+def lora_targets(model: torch.nn.Module, asked: str | None = None) -> list[str]:
+    """Ends of names of the layers to adapt: those asked for, with commas, else query, key and value projections.
+
+    Raises DubioError for an architecture whose projections are not known, or an end that no layer has.
+    """
+    if asked is not None:
+        ends = [end.strip() for end in asked.split(",")]
+        for end in ends:
+            if not end or not layers_named(model, [end]):
+                raise DubioError(f"no linear layer in the blocks of {type(model).__name__} ends with {end!r}")
+        return ends
     names = {name.rsplit(".", 1)[-1] for name, _ in model.named_modules()}
     for group in _TARGETS:
         if names.issuperset(group):

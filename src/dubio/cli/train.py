@@ -96,7 +96,7 @@ def held_out(table: TextTable, seed: int, share: float = 0.1) -> tuple[TextTable
 def parse_plan(settings: list[str]) -> TrainingPlan:
     """From `name=value` settings; raises DubioError naming the one that is unknown, unreadable or out of range."""
     kinds: dict[str, Any] = {field.name: field.type for field in fields(TrainingPlan)}
-    return TrainingPlan(**parse_settings(settings, {**kinds, "top_layers": int}))
+    return TrainingPlan(**parse_settings(settings, {**kinds, "top_layers": int, "targets": str}))
 
 
 def parse_extra(settings: list[str], posterior: str | None, members: int | None) -> PosteriorPlan:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from dubio.adapters.training import fresh_modules, top_indices
+from dubio.adapters.training import fresh_modules, layers_named, top_indices
 from dubio.models.loading import AdaptedModel
 from dubio.posteriors.stack import AdapterStack, Dense, LowRank
 
@@ -150,12 +150,11 @@ class XsParameters(Parameters):
 
 
 def targets_of(host: AdaptedModel, suffixes: Sequence[str], top: int | None = None) -> tuple[str, ...]:
-    """Full names of the layers whose last part is one of the suffixes, outside the head, in the model's order.
+    """Full names of the layers in blocks whose names end with one of the suffixes, in the model's order.
 
     top: of the last so many blocks only.
     """
-    names = [name for name, module in host.model.named_modules() if isinstance(module, nn.Linear | Conv1D)]
-    found = tuple(n for n in names if n.rpartition(".")[2] in suffixes and n.split(".")[0] not in host.site.parts)
+    found = tuple(layers_named(host.model, suffixes))
     if top is None:
         return found
     chosen = top_indices(host.model, top)

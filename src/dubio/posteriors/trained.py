@@ -150,7 +150,10 @@ def _parameters(
     name: str, host: AdaptedModel, missing: Sequence[str], plan: TrainingPlan, extra: PosteriorPlan
 ) -> Parameters:
     """What is trained; raises DubioError where the rank of LoRA-XS exceeds that of a weight."""
-    targets, fresh = targets_of(host, lora_targets(host.model), plan.top_layers), fresh_layers(host, missing)
+    targets, fresh = (
+        targets_of(host, lora_targets(host.model, plan.targets), plan.top_layers),
+        fresh_layers(host, missing),
+    )
     scale, frozen = plan.alpha / plan.rank, host.choices is not None
     if name == "blob":
         return BlobParameters(host, targets, plan.rank, scale, fresh, frozen, beta=extra.beta, eps=extra.eps,
