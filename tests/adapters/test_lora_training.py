@@ -111,7 +111,7 @@ def test_layers_are_chosen_by_the_ends_of_their_names(tmp_path):
     ends = {key.partition(".layer.")[2][2:].partition(".lora_A")[0] for key in keys}
     assert ends == {"attention.self.query", "attention.output.dense", "output.dense"}
     assert load(tmp_path / "adapter").kind == "LORA"
-    with pytest.raises(DubioError, match="no linear layer in the blocks of RobertaFor.* ends with 'nonsense'"):
+    with pytest.raises(DubioError, match=r"no linear layer in the blocks of RobertaFor.* ends with 'nonsense'"):
         train(tmp_path / "more", replace(PLAN, targets="query,nonsense"), "roberta")
 
 

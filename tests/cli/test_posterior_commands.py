@@ -33,7 +33,14 @@ def trained(tiny, tmp_path_factory):
             own = {
                 "ensemble": ("--members", "3", "--set", "penalty=0.001"),
                 "swag_lora": ("--set", "swag_epochs=3", "--set", "collections=2", "--set", "deviations=3"),
-                "swag_lora_xs": ("--set", "swag_epochs=3", "--set", "collections=2", "--set", "scale=1"),
+                "swag_lora_xs": (
+                    "--set",
+                    "swag_epochs=3",
+                    "--set",
+                    "scale=1",
+                    "--set",
+                    "targets=query,value,output.dense",
+                ),
                 "blob": ("--set", "eps=0.1", "--set", "kl_schedule=constant", "--set", "flipout=yes"),
                 "rank_dropout": ("--set", "log_variance=-9", "--set", "prune_above=-4"),
             }[name]
