@@ -33,14 +33,7 @@ def trained(tiny, tmp_path_factory):
             own = {
                 "ensemble": ("--members", "3", "--set", "penalty=0.001"),
                 "swag_lora": ("--set", "swag_epochs=3", "--set", "collections=2", "--set", "deviations=3"),
-                "swag_lora_xs": (
-                    "--set",
-                    "swag_epochs=3",
-                    "--set",
-                    "scale=1",
-                    "--set",
-                    "targets=query,value,output.dense",
-                ),
+                "swag_lora_xs": ("--set", "swag_epochs=3", "--set", "collections=2", "--set", "scale=1"),
                 "blob": ("--set", "eps=0.1", "--set", "kl_schedule=constant", "--set", "flipout=yes"),
                 "rank_dropout": ("--set", "log_variance=-9", "--set", "prune_above=-4"),
             }[name]
@@ -135,6 +128,20 @@ def test_what_is_made_from_an_adapter(tiny, tmp_path):
     shutil.rmtree(adapter / "posteriors" / "mc_dropout")
     gone = dubio("score", adapter, tiny.test, "--output", tmp_path / "out.csv")
     assert (gone.code, "there is no posterior mc_dropout" in gone.err) == (2, True)
+
+
+def test_cores_on_the_layers_of_the_paper(tiny, tmp_path):
+    """B-LoRA-XS adapts query, value and both output layers; what is exported loads and is proven."""
+    own = ("--posterior", "swag_lora_xs", "--set", "swag_epochs=1", "--set", "targets=query,value,output.dense")
+    arguments = ("--train", tiny.train, "--validation", tiny.validation, "--model", tiny.base, "--out", tmp_path / "xs")
+    done = dubio("train", *arguments, *own, *SMALL)
+    assert done.code == 0, done
+    stored = load_posterior(tmp_path / "xs", "swag_lora_xs")
+    names = {name.partition(".layer.")[2][2:] for name in stored.form["targets"]}
+    assert names == {"attention.self.query", "attention.self.value", "attention.output.dense", "output.dense"}
+    model = load(tmp_path / "xs")
+    host, _ = load_host(model.base, model.labels, max_length=model.max_length)
+    assert sample(Sampler(host, stored), ["rain", "the goal"]).shape == (stored.samples, 2, 3)
 
 
 def test_the_mean_of_a_posterior_can_be_what_is_judged(trained, tiny, tmp_path):
