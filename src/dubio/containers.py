@@ -20,6 +20,7 @@ class Representations:
     groups: `[N]` int64, rows that repeat or nearly repeat one another share a number; None: every row is its own.
     Cross-validation keeps a group in one fold, since a method that saw a row's twin has seen the row.
     samples: posterior's name -> `[S, N, C]` float32 log-probabilities of S adapters drawn from it.
+    mean_of: the posterior whose mean features and mean prediction these are; None: the adapter's own.
     """
 
     features: Float32
@@ -27,6 +28,7 @@ class Representations:
     labels: Int64 | None = None
     groups: Int64 | None = None
     samples: Mapping[str, Float32] = field(default_factory=dict[str, Float32])
+    mean_of: str | None = None
 
     @classmethod
     def of(
@@ -36,6 +38,7 @@ class Representations:
         labels: Any = None,
         groups: Any = None,
         samples: Mapping[str, Any] | None = None,
+        mean_of: str | None = None,
     ) -> Self:
         """Checks arrays or tensors and wraps them.
 
@@ -49,7 +52,7 @@ class Representations:
             raise DubioError("logits: expected at least two classes (one column each)")
         y = None if labels is None else as_labels(labels, "labels", len(z), out.shape[1])
         tables = {name: as_samples(table, name, out.shape) for name, table in (samples or {}).items()}
-        return cls(z, out, y, None if groups is None else as_labels(groups, "groups", len(z)), tables)
+        return cls(z, out, y, None if groups is None else as_labels(groups, "groups", len(z)), tables, mean_of)
 
     def __len__(self) -> int:
         return len(self.logits)
@@ -89,7 +92,7 @@ class Representations:
         labels, groups = (None if values is None else values[rows] for values in (self.labels, self.groups))
         features, logits = (np.require(table[rows], requirements="W") for table in (self.features, self.logits))
         samples = {name: np.asarray(table[:, rows]) for name, table in self.samples.items()}
-        return Representations(np.asarray(features), np.asarray(logits), labels, groups, samples)
+        return Representations(np.asarray(features), np.asarray(logits), labels, groups, samples, self.mean_of)
 
 
 @dataclass(frozen=True)
@@ -123,7 +126,7 @@ def concatenate(parts: list[Representations]) -> Representations:
     """Rows of several tables one after another, without groups; labels and samples survive if every part has them."""
     if not parts:
         raise DubioError("nothing to concatenate: no table of representations was given")
-    if len({(p.features.shape[1], p.classes) for p in parts}) > 1:
+    if len({(p.features.shape[1], p.classes, p.mean_of) for p in parts}) > 1:
         raise DubioError("tables of representations differ in width or classes; they come from different models")
     labels = [p.labels for p in parts if p.labels is not None]
     shared = [name for name in parts[0].samples if all(name in p.samples for p in parts)]
@@ -132,4 +135,5 @@ def concatenate(parts: list[Representations]) -> Representations:
         np.concatenate([p.logits for p in parts]),
         np.concatenate(labels) if len(labels) == len(parts) else None,
         samples={name: np.concatenate([p.samples[name] for p in parts], axis=1) for name in shared},
+        mean_of=parts[0].mean_of,
     )

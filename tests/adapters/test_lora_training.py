@@ -111,6 +111,10 @@ def test_layers_are_chosen_by_the_ends_of_their_names(tmp_path):
     ends = {key.partition(".layer.")[2][2:].partition(".lora_A")[0] for key in keys}
     assert ends == {"attention.self.query", "attention.output.dense", "output.dense"}
     assert load(tmp_path / "adapter").kind == "LORA"
+    train(tmp_path / "top", replace(PLAN, epochs=1, targets="query", top_layers=1), "roberta")
+    keys = [k for k in load_file(tmp_path / "top" / "adapter_model.safetensors") if "lora_A" in k]
+    assert len(keys) == 1
+    assert ".layer.1.attention.self.query" in keys[0]
     with pytest.raises(DubioError, match=r"no linear layer in the blocks of RobertaFor.* ends with 'nonsense'"):
         train(tmp_path / "more", replace(PLAN, targets="query,nonsense"), "roberta")
 

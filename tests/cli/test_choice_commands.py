@@ -174,7 +174,7 @@ def test_a_plain_peft_adapter_with_letters_and_a_prompt(tiny, tmp_path):
     )
     fit = partial(dubio, "fit", adapter, "--calibration", tiny.calibration, "--methods", METHODS.replace(",md", ""))
     for options, words in {
-        (): "no label column found", ("--letters", "ABC"): "line 1: 4 choices for 3 letters",
+        (): "name the answer letters, as in --letters", ("--letters", "ABC"): "line 1: 4 choices for 3 letters",
         ("--letters", "ABCDZ"): "answer ' Z' is 2 tokens", ("--letters", "A"): "two or more",
         ("--prompt", str(tiny.train)): "not a readable JSON",
     }.items():  # fmt: skip
@@ -194,8 +194,19 @@ def test_a_plain_peft_adapter_with_letters_and_a_prompt(tiny, tmp_path):
     row = parquet.read_table(tmp_path / "out.parquet").to_pylist()[0]
     assert row["predicted_label"] == "ABCD"[int(logits.argmax())]
     assert row["probability"] == pytest.approx(float(torch.softmax(logits, dim=0).max()), abs=1e-5)
-    other = dubio("score", adapter, tiny.test, "--output", tmp_path / "o.parquet", "--letters", "DCBA")
-    assert (other.code, other.err.count("\n"), "belongs to another adapter" in other.err) == (2, 1, True), other
+    prompt.write_text(json.dumps({"letters": list("ABCD"), "instruction": "another"}))
+    for options in (("--letters", "DCBA"), ("--letters", "ABCD"), ("--prompt", prompt)):
+        other = dubio("score", adapter, tiny.test, "--output", tmp_path / "o.parquet", *options)
+        assert (other.code, other.err.count("\n"), "other answer letters or another prompt" in other.err) == (
+            2,
+            1,
+            True,
+        )
+    rows = [json.loads(line) for line in tiny.test.read_text().splitlines()]
+    strange = tmp_path / "strange.jsonl"
+    strange.write_text("".join(json.dumps({"question": r["question"], "choice": r["choices"]}) + "\n" for r in rows))
+    other = dubio("score", adapter, strange, "--output", tmp_path / "o.parquet")
+    assert (other.code, other.err.count("\n"), "no columns of questions and lists" in other.err) == (2, 1, True), other
 
 
 def test_rest_is_a_class_from_training_to_score(tiny, tmp_path):

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from dubio.data.tables import table_of
+from dubio.errors import DubioError
 from dubio.measures import log_mean
 from dubio.models.loading import load
 from dubio.posteriors.hosts import load_host
@@ -15,7 +17,7 @@ from dubio.posteriors.registry import POSTERIORS
 from dubio.posteriors.sampling import Sampler, sample
 from dubio.posteriors.store import load_posterior
 from dubio.scores.registry import sampled_names
-from dubio.workflow.verbs import extract
+from dubio.workflow.verbs import extract, fit, open_artifact, save, score
 from tiny_classifier import dubio, read_rows
 
 pytestmark = pytest.mark.usefixtures("cached")
@@ -71,8 +73,8 @@ def test_a_trained_posterior_goes_all_the_way(trained, tiny, tmp_path, name):
     if name == "rank_dropout":
         assert 0 < stored.posterior.fact("ranks_kept") < stored.posterior.fact("ranks_trained")
     measures = ",".join(f"{name}.{measure}" for measure in ("response", "mutual_information", "temperature"))
-    fit = dubio("fit", adapter, "--calibration", tiny.calibration, "--methods", f"{METHODS},{measures}")
-    assert fit.code == 0, fit
+    done = dubio("fit", adapter, "--calibration", tiny.calibration, "--methods", f"{METHODS},{measures}")
+    assert done.code == 0, done
     report = tmp_path / "report"
     done = dubio("evaluate", adapter, "--test", tiny.test, "--ood", tiny.ood, "--report", report)
     assert done.code == 0, done
@@ -112,8 +114,8 @@ def test_what_is_made_from_an_adapter(tiny, tmp_path):
     assert load_posterior(adapter, "laplace_lora").posterior.fact("structure") == "diag"
     both = len(read_rows(tiny.train)) + len(read_rows(tiny.validation))
     assert len(load_posterior(adapter, "laplace_lora").rows) == both  # neither table can certify it
-    fit = dubio("fit", adapter, "--calibration", tiny.calibration)
-    assert fit.code == 0, fit
+    done = dubio("fit", adapter, "--calibration", tiny.calibration)
+    assert done.code == 0, done
     manifest = json.loads((adapter / "dubio" / "manifest.json").read_text())
     names = {entry["name"] for entry in manifest["methods"]}
     for name in ("mc_dropout", "tfb", "laplace", "laplace_lora", "heads"):
@@ -149,10 +151,12 @@ def test_the_mean_of_a_posterior_can_be_what_is_judged(trained, tiny, tmp_path):
     shutil.copytree(trained("ensemble"), adapter, ignore=shutil.ignore_patterns("dubio"))
     refused = dubio("fit", adapter, "--calibration", tiny.calibration, "--predictions", "tfb")
     assert (refused.code, "there is no posterior 'tfb'" in refused.err, "ensemble" in refused.err) == (2, True, True)
-    methods = ("--methods", "softmax_response,md,probe_both,ensemble.mutual_information")
+    methods = ("--methods", "softmax_response,energy,md,probe_both,ensemble.mutual_information")
     arguments = ("--train", tiny.train, "--calibration", tiny.calibration, "--predictions", "ensemble")
     done = dubio("fit", adapter, *arguments, *methods)
     assert done.code == 0, done
+    assert "left out energy: these logits are log-probabilities" in done.out
+    assert 'posteriors="ADAPTER", mean_of="ensemble")' in (adapter / "dubio" / "README.md").read_text()
     report = tmp_path / "report"
     done = dubio("evaluate", adapter, "--test", tiny.test, "--report", report)
     assert done.code == 0, done
@@ -173,6 +177,16 @@ def test_the_mean_of_a_posterior_can_be_what_is_judged(trained, tiny, tmp_path):
     table = extract(model, [row["text"] for row in rows], posteriors=adapter, mean_of="ensemble")
     np.testing.assert_allclose(table.logits, mean, atol=1e-5)
     assert table.features.shape == (len(rows), 32)
+    fitted = open_artifact(adapter, model)
+    with pytest.raises(DubioError, match="the adapter's own predictions, and what was fitted judges the mean of ens"):
+        score(fitted, extract(model, ["rain"], posteriors=adapter))
+    with pytest.raises(DubioError, match="needs the folder of the posterior"):
+        extract(model, ["rain"], mean_of="ensemble")
+    own = [row["label"] for row in rows]
+    found = fit(None, extract(model, table_of([r["text"] for r in rows], own), posteriors=adapter, mean_of="ensemble"),
+                methods=["softmax_response"])  # fmt: skip
+    save(found, model, tmp_path / "python")
+    assert open_artifact(tmp_path / "python", model).mean_of == "ensemble"
 
 
 def test_rows_that_a_posterior_was_made_from_neither_certify_nor_test_it(tiny, tmp_path):
@@ -180,13 +194,30 @@ def test_rows_that_a_posterior_was_made_from_neither_certify_nor_test_it(tiny, t
     shutil.copytree(tiny.adapter, adapter, ignore=shutil.ignore_patterns("dubio"))
     assert dubio("posterior", adapter, "tfb", "--rows", tiny.validation).code == 0
     methods = ("--methods", f"{METHODS},tfb.response")
-    refused = dubio("fit", adapter, "--calibration", tiny.validation, *methods)
-    assert (refused.code, "of calibration are also in posterior tfb" in refused.err) == (2, True), refused
+    for options in (methods, ("--methods", METHODS, "--predictions", "tfb")):
+        refused = dubio("fit", adapter, "--calibration", tiny.validation, *options)
+        assert (refused.code, "of calibration are also in posterior tfb" in refused.err) == (2, True), refused
     assert dubio("fit", adapter, "--calibration", tiny.validation, "--methods", METHODS).code == 0
     assert dubio("fit", adapter, "--calibration", tiny.calibration, "--train", tiny.validation, *methods).code == 0
     refused = dubio("evaluate", adapter, "--test", tiny.validation, "--report", tmp_path / "report")
     assert (refused.code, "of test are also in" in refused.err) == (2, True), refused
     assert not (tmp_path / "report").exists()
+
+
+def test_rows_that_a_posterior_was_trained_on_cannot_certify_it(trained, tiny):
+    for table in (tiny.train, tiny.validation):
+        done = dubio("fit", trained("swag_lora"), "--calibration", table, "--methods", f"{METHODS},swag_lora.entropy")
+        assert (done.code, "of calibration are also in posterior swag_lora" in done.err) == (2, True), done
+
+
+def test_a_posterior_of_another_adapter_is_refused(tiny, trained, tmp_path):
+    adapter = tmp_path / "adapter"
+    shutil.copytree(tiny.adapter, adapter, ignore=shutil.ignore_patterns("dubio"))
+    assert dubio("posterior", adapter, "mc_dropout", "--rate", "0.2").code == 0
+    for name in ("adapter_model.safetensors", "adapter_config.json"):
+        shutil.copy(trained("ensemble") / name, adapter / name)
+    done = dubio("fit", adapter, "--calibration", tiny.calibration, "--methods", f"{METHODS},mc_dropout.entropy")
+    assert (done.code, "mc_dropout was made from another adapter" in done.err) == (2, True), done
 
 
 def test_texts_longer_than_the_positions_are_cut_to_them(tiny, trained):
@@ -200,6 +231,8 @@ def test_texts_longer_than_the_positions_are_cut_to_them(tiny, trained):
     (("nonsense",), "no posterior named 'nonsense'"), (("ensemble",), "takes a training run of its own"),
     (("tfb",), "needs labelled rows"), (("mc_dropout", "--rate", "1.5"), "lies between 0 and 1"),
     (("tfb", "--rows", "absent.csv"), "absent.csv"), (("mc_dropout", "--samples", "0"), "at least 1"),
+    (("mc_dropout", "--rows", "rows.csv"), "made from the adapter alone"),
+    (("tfb", "--masks", "token", "--rows", "rows.csv"), "--masks is for mc_dropout"),
     (("mc_dropout",), "never varies"), (("laplace", "--rate", "0.1"), "--rate is for mc_dropout"),
     (("blob",), "takes a training run of its own"), (("laplace_lora",), "needs labelled rows"),
     (("laplace_lora", "--structure", "full"), "--structure is kron or diag"),

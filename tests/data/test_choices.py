@@ -120,6 +120,28 @@ def test_more_choices_than_letters(tmp_path):
     assert "line 2: 27 choices are more than there are letters" in refusal(many)
 
 
+def test_labels_of_choices_must_be_as_many(tmp_path):
+    """As hubs hold them, {text, label}; a row without labels, or with others, is named."""
+    row = {"question": "What flies?", "choices": {"text": ["a stone", "a bird"], "label": ["A", "B"]}, "answer": "B"}
+    for labels in (None, ["A", "B", "C"]):
+        other = {**row, "choices": {**row["choices"], "label": labels}}
+        path = jsonl(tmp_path / "t.jsonl", [row, other])
+        assert "has 2 texts and" in refusal(path)
+    fixed = pa.table({
+        "question": ["What flies?"], "answer": [1],
+        "choices": pa.array([["a stone", "a bird"]], pa.list_(pa.string(), 2)),
+    })  # fmt: skip
+    parquet.write_table(fixed, tmp_path / "t.parquet")
+    assert read_table(tmp_path / "t.parquet").raw_labels.to_pylist() == ["B"]
+
+
+def test_a_table_without_choices_is_refused_where_questions_are_asked(tmp_path):
+    path = jsonl(tmp_path / "t.jsonl", [{"question": "What flies?", "answer": 1}])
+    assert "no columns of questions and lists of choices" in refusal(path, template=PromptTemplate(("A", "B")))
+    ready = read_table(path, columns=Columns("question"), template=PromptTemplate(("A", "B")))
+    assert ready.texts[0] == "What flies?"  # who names the text column brings ready-made prompts
+
+
 def test_bad_json_in_csv(tmp_path):
     path = tmp_path / "t.csv"
     path.write_text('question,choices,answer\nOne?,"[""a"", ""b""]",0\nTwo?,a|b,1\n', encoding="utf-8")

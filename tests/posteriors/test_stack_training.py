@@ -18,6 +18,7 @@ from dubio.posteriors.optimising import kl_share
 from dubio.posteriors.parameters import LoraParameters, XsParameters, targets_of
 from dubio.posteriors.rank_dropout import RankDropoutParameters
 from dubio.posteriors.stack import AdapterStack, LowRank
+from dubio.posteriors.swag import Moments
 from dubio.posteriors.training import _Run, product_penalty, train_stack
 from models.tiny import CLASSES, base_folder
 
@@ -148,6 +149,17 @@ def test_training_from_a_kept_trunk_is_the_same_training(family, monkeypatch):
     for one, other in zip(kept.history, again.history, strict=True):
         np.testing.assert_allclose(one["train_loss"], other["train_loss"], atol=1e-5)
         np.testing.assert_allclose(one["nll"], other["nll"], atol=1e-4)
+
+
+def test_a_run_is_not_resumed_where_other_things_were_gathered(tmp_path):
+    made, plan = parameters(), replace(PLAN, seeds=(1,), epochs=2)
+    train_stack(made, rows(), rows(30, 1), plan, work=tmp_path, carried=Moments(2, (".a",), 3))
+    for moments, steps in ((Moments(2, (".a",), 3), 0), (Moments(2, (".a",), 5), 20), (Moments(4, (".a",), 3), 20)):
+        seen = []
+        train_stack(
+            made, rows(), rows(30, 1), plan, work=tmp_path, carried=moments, watch=lambda *_, seen=seen: seen.append(1)
+        )
+        assert len(seen) == steps
 
 
 def test_more_top_layers_than_there_are_is_refused():

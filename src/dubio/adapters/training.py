@@ -141,10 +141,11 @@ def _adapted(model: Any, missing: Sequence[str], plan: TrainingPlan, *, lettered
     config = LoraConfig(
         # Of SEQ_CLS, peft would train the head whatever it is told.
         task_type=None if lettered else TaskType.SEQ_CLS, r=plan.rank, lora_alpha=plan.alpha, lora_dropout=plan.dropout,
-        target_modules=targets if plan.targets is None else layers_named(model, targets),
+        target_modules=targets if plan.targets is None else layers_named(model, targets, plan.top_layers),
         modules_to_save=fresh_modules(missing) or None,
         fan_in_fan_out=any(isinstance(module, Conv1D) for module in model.modules()),  # GPT-2
-        layers_to_transform=None if plan.top_layers is None else top_indices(model, plan.top_layers),
+        # Beside full names, peft would not look at it.
+        layers_to_transform=None if plan.targets or not plan.top_layers else top_indices(model, plan.top_layers),
     )  # fmt: skip
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # peft's own use of transformers
@@ -159,11 +160,18 @@ def top_indices(model: torch.nn.Module, top: int) -> list[int]:
     return list(range(count - top, count))
 
 
-def layers_named(model: torch.nn.Module, ends: Sequence[str]) -> list[str]:
-    """Full names of the linear layers inside blocks whose names end so, in the model's order."""
+def layers_named(model: torch.nn.Module, ends: Sequence[str], top: int | None = None) -> list[str]:
+    """Full names of the linear layers inside blocks whose names end so, in the model's order.
+
+    top: of the last so many blocks only.
+    """
     names = [name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear | Conv1D)]
     inside = [name for name in names if any(part.isdigit() for part in name.split("."))]
-    return [name for name in inside if any(f".{name}".endswith(f".{end}") for end in ends)]
+    found = [name for name in inside if any(f".{name}".endswith(f".{end}") for end in ends)]
+    if top is None:
+        return found
+    chosen = top_indices(model, top)
+    return [name for name in found if any(part.isdigit() and int(part) in chosen for part in name.split("."))]
 
 
 def lora_targets(model: torch.nn.Module, asked: str | None = None) -> list[str]:

@@ -65,6 +65,11 @@ class Fitted:
     left_out: Mapping[str, str] = field(default_factory=dict[str, str], kw_only=True)
 
     @property
+    def mean_of(self) -> str | None:
+        """The posterior whose mean prediction is judged; None: the adapter's own predictions."""
+        return None
+
+    @property
     def chosen(self) -> FittedScore:
         """The method that decides."""
         return self.methods[self.choice.method]
@@ -83,6 +88,11 @@ class Artifact(Fitted):
     hashes: Mapping[str, NDArray[np.uint8]]
     fingerprint: NDArray[np.float32]
     calibration: tuple[CalibrationFigure, ...] = ()
+
+    @property
+    def mean_of(self) -> str | None:
+        """As the manifest says."""
+        return self.model.get("mean_of")
 
 
 def save_artifact(adapter: Path, artifact: Artifact, card: str) -> Path:

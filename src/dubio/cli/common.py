@@ -16,13 +16,13 @@ from dubio.data.columns import Columns
 from dubio.data.tables import TextTable, read_table
 from dubio.errors import DubioError
 from dubio.files import check_folder
-from dubio.models.adapter_files import find_adapter
+from dubio.models.adapter_files import find_adapter, head_rows
 from dubio.models.base import check_device, has_bfloat16
 from dubio.models.extraction import Extraction
 from dubio.models.letters import Choices, asked_choices, choices_of
 from dubio.models.loading import AdaptedModel, load
 from dubio.posteriors.hosts import host_under
-from dubio.posteriors.sampling import Sampler
+from dubio.posteriors.sampling import Sampler, sampler_of
 from dubio.posteriors.store import Stored
 from dubio.workflow.opening import open_artifact, read_posteriors
 from dubio.workflow.tables import Prepared, prepare
@@ -117,6 +117,11 @@ class Session:
         text, pair, label = self.columns
         columns = Columns(text, pair, label if labels else None)
         template = False if self.choices is None else self.choices.template
+        files = find_adapter(self.adapter) if self.choices is None else None
+        if files is not None and files.task == "CAUSAL_LM" and head_rows(files) is None:
+            raise DubioError(
+                f"{self.adapter} is an adapter of a causal LM; name the answer letters, as in --letters ABCD"
+            )
         return read_table(source, columns=columns, need_labels=labels, template=template)
 
     @cached_property
@@ -135,7 +140,7 @@ class Session:
         if not asked:
             return []
         host = host_under(self.model)
-        return [Sampler(host, self.posteriors[name]) for name in asked]
+        return [sampler_of(self.model, host, self.posteriors[name]) for name in asked]
 
     def made_on(self, names: Iterable[str]) -> dict[str, NDArray[np.uint8]]:
         """Hashes of the rows that these posteriors were made from, by "posterior NAME"."""

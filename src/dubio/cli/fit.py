@@ -1,7 +1,5 @@
 """`dubio fit`: representations of train and calibration rows -> every method, a choice, an artefact by the adapter."""
 
-from dataclasses import replace
-
 import numpy as np
 
 from dubio.artifacts.store import FOLDER, Artifact, save_artifact
@@ -31,7 +29,7 @@ def run(session: Session, train: str | None, calibration: str, methods: str | No
         tables["train"] = session.read(train)
     tables["calibration"] = session.read(calibration)
     report, drawn = check_disjoint(tables), needed_posteriors(names, session)
-    check_disjoint({"calibration": tables["calibration"]}, stored=session.made_on(drawn))
+    check_disjoint({"calibration": tables["calibration"]}, stored=session.made_on({*drawn, session.mean_of or ""}))
     check_classes(tables["calibration"], session.model.labels)
     prepared = session.prepare({"calibration": tables["calibration"]}, posteriors=drawn)
     prepared |= session.prepare({name: table for name, table in tables.items() if name != "calibration"})
@@ -44,8 +42,6 @@ def run(session: Session, train: str | None, calibration: str, methods: str | No
     used = [*drawn, *([session.mean_of] if session.mean_of and session.mean_of not in drawn else [])]
     digests = {name: session.posteriors[name].sha256 for name in used}
     artifact = artifact_of(fit, session.model, tables, session.name, posteriors=digests)
-    if session.mean_of is not None:
-        artifact = replace(artifact, model={**artifact.model, "mean_of": session.mean_of})
     path = save_artifact(session.folder, artifact, render_card(artifact))
     for name, why in fit.left_out.items():
         if train is not None or "train" not in get_method(name).needs:  # who gives no train rows knows

@@ -74,8 +74,10 @@ def check_options(
         raise DubioError(f"{name} takes a training run of its own; use `dubio train --posterior {name}`")
     if rate is not None and (name != "mc_dropout" or not 0 < rate < 1):
         raise DubioError(f"--rate is for mc_dropout and lies between 0 and 1, not {rate} for {name}")
-    if masks not in ("sample", "token"):
-        raise DubioError(f"--masks is sample or token, not {masks!r}")
+    if masks not in ("sample", "token") or (masks != "sample" and name != "mc_dropout"):
+        raise DubioError(f"--masks is for mc_dropout, sample or token, not {masks!r} for {name}")
+    if name == "mc_dropout" and rows is not None:
+        raise DubioError("mc_dropout is made from the adapter alone; leave --rows out")
     if samples is not None and samples < 1:
         raise DubioError(f"--samples must be at least 1, not {samples}")
     if curvature.structure not in ("kron", "diag"):

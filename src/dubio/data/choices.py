@@ -47,7 +47,8 @@ def is_question_table(source: Source, columns: Columns) -> bool:
         return False
     column = source.frame.column(name)
     if not _is_text(column.type):
-        return pa.types.is_list(column.type) or pa.types.is_large_list(column.type) or pa.types.is_struct(column.type)
+        lists = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list, pa.types.is_struct)
+        return any(test(column.type) for test in lists)
     first = column[0].as_py()  # JSON in a column of text: the first row speaks for all
     return isinstance(first, str) and first.lstrip().startswith("[")
 
@@ -110,6 +111,8 @@ def _choices(source: Source) -> tuple[list[list[str]], list[list[str]] | None]:
     for row, own in enumerate(values):
         if not isinstance(own, list) or len(own) < 2:
             raise _bad(source, row, f"column {name!r} needs a list of two choices or more")
+        if labels is not None and len(labels[row] or ()) != len(own):
+            raise _bad(source, row, f"column {name!r} has {len(own)} texts and {len(labels[row] or ())} labels")
         for choice in own:
             if not isinstance(choice, str) or not choice.strip():
                 raise _bad(source, row, f"column {name!r} holds a choice that is empty or not text")

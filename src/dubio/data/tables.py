@@ -117,6 +117,12 @@ def read_table(
             found.prompts, None, found.answers, source.frame, title, source.name, source.place, found.template,
             found.cores,
         )  # fmt: skip
+    if given and open_ended:  # who names the text column brings ready-made prompts
+        have = listed(source.frame.column_names)
+        raise DubioError(
+            f"{source.name}: no columns of questions and lists of choices, and this model answers questions; there "
+            f"are: {have}"
+        )
     chosen = choose(asked, source)
     assert chosen.text is not None
     if need_labels and chosen.label is None:

@@ -111,7 +111,9 @@ class StoredRepresentations:
             labels = None if self.labels is None else self.labels[start : start + count]
             samples = {name: map_arrays(paths[at])["log_probabilities"] for name, paths in self.samples.items()}
             try:
-                table = Representations.of(arrays["features"], arrays["logits"], labels, samples=samples)
+                table = Representations.of(
+                    arrays["features"], arrays["logits"], labels, samples=samples, mean_of=self.mean_of
+                )
             except DubioError as error:
                 raise DubioError(f"{path}: {error}; delete it and run again") from error
             yield table

@@ -47,6 +47,7 @@ class Source:
     stack: AdapterStack
     host: AdaptedModel
     rate: float
+    adapter: str  # its hash
 
     @property
     def values(self) -> dict[str, Tensor]:
@@ -76,7 +77,7 @@ def read_adapter(model: AdaptedModel, folder: Path) -> Source:
     config: Any = adapted.peft_config["default"]
     host, stack = host_under(model), stack_of(adapted)
     prove_stack(StackEngine(host.model, host.site, stack.to(host.device), host.inputs), model)
-    return Source(stack, host, float(getattr(config, "lora_dropout", 0.0)))
+    return Source(stack, host, float(getattr(config, "lora_dropout", 0.0)), model.hashes["adapter"])
 
 
 def make_mc_dropout(source: Source, *, rate: float | None = None, masks: str = "sample") -> Stored:
@@ -171,4 +172,5 @@ def _nll_of(name: str, source: Source, rows: LabelledTexts, samples: int) -> Cal
 
 def _stored(name: str, posterior: Posterior, source: Source) -> Stored:
     frozen = source.host.choices is not None and name != "laplace"  # which is a posterior of the head itself
-    return Stored(name, posterior, facts_of(source.stack, frozen=frozen), hashes_of(source.host), posterior.samples)
+    known = posterior.with_facts(adapter_sha256=source.adapter)
+    return Stored(name, known, facts_of(source.stack, frozen=frozen), hashes_of(source.host), posterior.samples)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from dubio.adapters.training import fresh_modules, layers_named, top_indices
+from dubio.adapters.training import fresh_modules, layers_named
 from dubio.models.loading import AdaptedModel
 from dubio.posteriors.stack import AdapterStack, Dense, LowRank
 
@@ -154,11 +154,7 @@ def targets_of(host: AdaptedModel, suffixes: Sequence[str], top: int | None = No
 
     top: of the last so many blocks only.
     """
-    found = tuple(layers_named(host.model, suffixes))
-    if top is None:
-        return found
-    chosen = top_indices(host.model, top)
-    return tuple(name for name in found if any(part.isdigit() and int(part) in chosen for part in name.split(".")))
+    return tuple(layers_named(host.model, suffixes, top))
 
 
 def fresh_layers(host: AdaptedModel, missing: Sequence[str]) -> tuple[str, ...]:

@@ -39,7 +39,8 @@ class Sampler:
         """The engine with the drawn stack in it."""
         for what, digest in self.stored.base.items():
             if self.host.hashes.get(what) != digest:
-                raise DubioError(f"posterior {self.stored.name} belongs to another {what}; make it again on this one")
+                other = "other letters or another prompt" if what == "letters" else f"another {what}"
+                raise DubioError(f"posterior {self.stored.name} belongs to {other}; make it again on this one")
         count = self.samples or self.stored.samples
         posterior, device = self.stored.posterior, self.host.device
         values = {name: moved(value, device) for name, value in posterior.draw(count, self.seed).items()}
@@ -52,6 +53,14 @@ class Sampler:
     def key(self) -> str:
         """What the samples depend on besides model and texts."""
         return sha256_json([self.stored.name, self.stored.sha256, self.samples or self.stored.samples, self.seed])
+
+
+def sampler_of(model: AdaptedModel, host: AdaptedModel, stored: Stored) -> Sampler:
+    """On the base `host` under a loaded adapter; raises DubioError where the posterior was made from another one."""
+    made_from = stored.posterior.facts.get("adapter_sha256")
+    if made_from is not None and made_from != model.hashes.get("adapter"):
+        raise DubioError(f"posterior {stored.name} was made from another adapter; make it again from this one")
+    return Sampler(host, stored)
 
 
 def sample(

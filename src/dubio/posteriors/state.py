@@ -29,6 +29,11 @@ class Progress:
 class Carried(Protocol):
     """What a watcher gathers along a run, as tensors to keep."""
 
+    @property
+    def key(self) -> str:
+        """What decides on what is gathered along a given run."""
+        ...
+
     def tensors(self) -> dict[str, Tensor]:
         """By name."""
         ...

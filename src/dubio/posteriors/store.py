@@ -30,8 +30,8 @@ _ROWS = "rows"
 class Stored:
     """A posterior with its name, its form, the base that it belongs to (hashes), and how many samples are drawn.
 
-    rows: `[N, 16]` hashes of the labelled rows that it was made from onto an adapter, which must not certify or test
-    it; None where there are none.
+    rows: `[N, 16]` hashes of the labelled rows that it was trained on or made from, which must not certify or test it;
+    None where there are none.
     """
 
     name: str

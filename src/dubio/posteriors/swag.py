@@ -30,15 +30,22 @@ SCALES = {"formula": 0.5, "evaluation": 1.0, "training": 2.0}
 class Moments:
     """Running moments of parameters along a run, and their last k deviations; `add` takes the parameters `[1, ...]`.
 
-    chosen: suffixes of the names that are Bayesian (`.core`, or `.a` and `.b`).
+    chosen: suffixes of the names that are Bayesian (`.core`, or `.a` and `.b`). every: steps from one collection to the
+    next, for whoever calls `add`.
     """
 
     rank: int
     chosen: tuple[str, ...]
+    every: int = 1
     count: int = 0
     mean: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
     square: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
     deviations: dict[str, list[Tensor]] = field(default_factory=dict[str, list[Tensor]])
+
+    @property
+    def key(self) -> str:
+        """What decides on what is gathered along a given run."""
+        return f"{self.rank} {self.chosen} {self.every}"
 
     def add(self, values: Mapping[str, Tensor]) -> None:
         """One collection."""

@@ -15,6 +15,7 @@ import numpy as np
 from torch import Tensor
 
 from dubio.adapters.training import LabelledTexts, TrainingPlan, check_plan, lora_targets
+from dubio.data.texts import hash_rows
 from dubio.errors import DubioError
 from dubio.files import check_folder
 from dubio.models.base import check_device
@@ -106,7 +107,8 @@ def train_posterior(
         settings=asdict(extra),
         trainable=_numbers(found.best) // len(seeds),
     )
-    save_posterior(out, Stored(name, posterior, facts_of(parameters), hashes_of(host), count))
+    seen = np.concatenate([hash_rows(table.texts, table.pairs) for table in rows])
+    save_posterior(out, Stored(name, posterior, facts_of(parameters), hashes_of(host), count, seen))
     accuracy = [entry["accuracy"][0] for entry in found.history]
     record = {
         "base": base, "base_sha256": host.hashes["base"], "labels": list(labels), "max_length": host.max_length,
@@ -132,9 +134,9 @@ def _collect(
     """SWAG's constant phase, from the best epoch of the run before: a collection every so many steps."""
     found, work = before
     chosen = (".core",) if isinstance(parameters, XsParameters) else (".a", ".b")
-    moments = Moments(extra.deviations, chosen)
     steps = -(-len(rows[0].texts) // plan.batch_size)
     every = max(1, steps // extra.collections)
+    moments = Moments(extra.deviations, chosen, every)
 
     def watch(_: int, step: int, values: Mapping[str, Tensor]) -> None:
         if step % every == 0 and step // every <= extra.collections:

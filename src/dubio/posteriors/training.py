@@ -12,6 +12,7 @@ member. A killed run resumes from its last finished epoch.
 """
 
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -52,7 +53,9 @@ def train_stack(
     carried: what it gathers, kept with the state. begin: parameters to start from instead of the members' own start.
     Raises DubioError where a loss is no number: the run has diverged, and nothing of that epoch is kept.
     """
-    run = _Run(parameters, train, plan, {"validation": validation.sha256, "begin": _digest(begin)})
+    run = _Run(parameters, train, plan, {
+        "validation": validation.sha256, "begin": _digest(begin), "carried": "" if carried is None else carried.key,
+    })  # fmt: skip
     state = run.begin(work, begin, carried)
     run.read_trunk()
     total = plan.epochs * run.steps
@@ -158,8 +161,10 @@ class _Run:
             value.requires_grad_(True)
         self.optimiser = optimiser_of(self.plan, state.values, self.parameters.spreads)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimiser, self._rate)
-        for _ in range(len(state.history) * self.steps):
-            self.schedule.step()
+        with warnings.catch_warnings():  # of a step of the optimiser that came before the kill
+            warnings.simplefilter("ignore")
+            for _ in range(len(state.history) * self.steps):
+                self.schedule.step()
         for name, parts in moments.items():
             self.optimiser.state[state.values[name]] = parts
         return state

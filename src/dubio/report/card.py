@@ -18,7 +18,7 @@ adds the label, its probability, every method's uncertainty, the error probabili
 
     model = dubio.load("ADAPTER")
     fitted = dubio.open_artifact("ADAPTER", model)
-    scores = dubio.score(fitted, dubio.extract(model, texts, posteriors="ADAPTER"))
+    scores = dubio.score(fitted, dubio.extract(model, texts, posteriors="ADAPTER"MEAN))
     scores.error_probability, dubio.promise(fitted, risk=0.05).answers(scores.uncertainty)
 
 Files are safetensors and JSON; the SHA-256 of each is checked at load, and an artefact of another adapter is refused.
@@ -74,7 +74,7 @@ def render_card(artifact: Artifact) -> str:
         "",
         f"{len(artifact.errors)} calibration rows ({int(artifact.errors.sum())} wrong) are kept for certification.",
         "",
-        _LOAD,
+        _LOAD.replace("MEAN", f', mean_of="{artifact.mean_of}"' if artifact.mean_of else ""),
         _LIMITS,
     ])  # fmt: skip
 

@@ -11,6 +11,7 @@ from scipy.special import logsumexp
 
 from dubio.arrays import Float64
 from dubio.containers import Representations
+from dubio.errors import DubioError
 from dubio.scores.base import MethodConfig, Score
 
 
@@ -26,7 +27,13 @@ class Energy(Score):
     Config = EnergyConfig
 
     def _fit(self, train: Representations | None, calibration: Representations | None) -> None:
-        """Nothing to learn."""
+        """Nothing to learn; log-probabilities in the place of logits are refused, since their energy is 0."""
+        for table in (train, calibration):
+            if table is None:
+                continue
+            level = np.asarray(logsumexp(table.logits.astype(np.float64), axis=1), dtype=np.float64)
+            if np.abs(level).max() < 1e-5:
+                raise DubioError("these logits are log-probabilities, whose energy is 0 for every row")
 
     def _score(self, rows: Representations) -> Float64:
         t = self.config.temperature

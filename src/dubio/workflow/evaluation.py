@@ -12,6 +12,7 @@ from dubio.arrays import Float64
 from dubio.artifacts.store import Fitted
 from dubio.containers import Representations, Scores
 from dubio.decisions.threshold import RiskThreshold, risk_threshold
+from dubio.errors import DubioError
 from dubio.measures import log_complement, log_mean
 from dubio.metrics import Bootstrap, Metric, correlation, evaluate_ood, evaluate_scores, evaluate_system
 from dubio.report.terminal import metrics_table
@@ -47,6 +48,7 @@ def score_all(fitted: Fitted, rows: Representations) -> tuple[dict[str, Scores],
     uncertainty, to the bit. Its milliseconds count the lender's too: they are what the method costs alone. The
     S passes of a posterior are not in them.
     """
+    check_predictions(fitted, rows)
     out: dict[str, Scores] = {}
     milliseconds: dict[str, float] = {}
     for name, method in fitted.methods.items():
@@ -60,6 +62,18 @@ def score_all(fitted: Fitted, rows: Representations) -> tuple[dict[str, Scores],
         milliseconds[name] = spent if lender is None else spent + milliseconds[lender]
         out[name] = Scores.of(name, uncertainty, method.recalibrator.predict(uncertainty))
     return out, milliseconds
+
+
+def check_predictions(fitted: Fitted, rows: Representations) -> None:
+    """Raises DubioError where the rows hold other predictions than those that were judged at the fit."""
+    if fitted.mean_of != rows.mean_of:
+        whose = [
+            "the adapter's own" if name is None else f"the mean of {name}" for name in (rows.mean_of, fitted.mean_of)
+        ]
+        raise DubioError(
+            f"these rows hold {whose[0]} predictions, and what was fitted judges {whose[1]}: extract with "
+            f"mean_of={fitted.mean_of!r}"
+        )
 
 
 def _lender(fitted: Fitted, score: Score, known: Iterable[str]) -> str | None:

@@ -55,6 +55,11 @@ class Fit(Fitted):
     honest: Mapping[str, Float64]
     judged: Representations
 
+    @property
+    def mean_of(self) -> str | None:
+        """As its rows say."""
+        return self.judged.mean_of
+
 
 def fit_methods(
     train: Representations | None, calibration: Representations, head: Any = None, plan: FitPlan | None = None

@@ -56,4 +56,6 @@ def check_model(artifact: Artifact, model: AdaptedModel) -> None:
             f"the artefact was fitted in {fitted['precision']}, not {model.precision}; drop --precision (load with "
             f"precision={fitted['precision']!r}), or fit again with it"
         )
+    if fitted.get("choices") != (None if model.choices is None else model.choices.facts()):
+        raise ArtifactError("the artefact was fitted on other answer letters or another prompt; ask as it was fitted")
     check_fingerprint(model, artifact.fingerprint)

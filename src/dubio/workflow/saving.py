@@ -37,6 +37,8 @@ def artifact_of(
                  **({} if model.choices is None else {"choices": model.choices.facts()}),
                  **{f"{what}_sha256": digest for what, digest in model.hashes.items()}}  # fmt: skip
         labels, prints = tuple(model.labels), fingerprint(model)
+    if fit.mean_of is not None:
+        about = {**about, "mean_of": fit.mean_of}
     about = {**about, **{f"posterior_{which}_sha256": digest for which, digest in (posteriors or {}).items()}}
     return Artifact(
         methods=fit.methods,

@@ -17,8 +17,8 @@ from dubio.models.extraction import Extraction, extract_to
 from dubio.models.extraction import extract as extract_rows
 from dubio.models.loading import AdaptedModel
 from dubio.posteriors.hosts import host_under
-from dubio.posteriors.sampling import Sampler, sample_both
-from dubio.workflow.evaluation import Evaluation, evaluate, promise
+from dubio.posteriors.sampling import sample_both, sampler_of
+from dubio.workflow.evaluation import Evaluation, check_predictions, evaluate, promise
 from dubio.workflow.fitting import Fit, FitPlan, fit_methods
 from dubio.workflow.opening import open_artifact, read_posteriors
 from dubio.workflow.saving import save
@@ -39,6 +39,8 @@ def extract(
     prediction (and mean features) take the place of the adapter's own.
     Raises DubioError on rows that cannot be read or scored, or labels that the model does not have.
     """
+    if mean_of is not None and posteriors is None:
+        raise DubioError(f"mean_of={mean_of!r} needs the folder of the posterior; give posteriors=")
     if isinstance(rows, str | Path):
         rows = read_table(rows, template=False if model.choices is None else model.choices.template)
     table = rows if isinstance(rows, TextTable) else table_of(list(rows))
@@ -50,13 +52,15 @@ def extract(
         found = extract_to(model, table.texts, table.pairs, Path(cache), labels=labels, how=how).load()
     if posteriors is not None:
         host, drawn = host_under(model), read_posteriors(posteriors)
-        both = {name: sample_both(Sampler(host, s), table.texts, table.pairs, how) for name, s in drawn.items()}
+        both = {
+            name: sample_both(sampler_of(model, host, s), table.texts, table.pairs, how) for name, s in drawn.items()
+        }
         found = replace(found, samples={name: log_p for name, (_, log_p) in both.items()})
         if mean_of is not None:
             if mean_of not in both:
                 raise DubioError(f"there is no posterior {mean_of!r} beside {posteriors}; there are: {', '.join(both)}")
             features, log_p = both[mean_of]
-            found = Representations.of(features, log_mean(log_p), labels, samples=found.samples)
+            found = Representations.of(features, log_mean(log_p), labels, samples=found.samples, mean_of=mean_of)
     return found if labels is None else replace(found, groups=repeats(table))
 
 
@@ -82,6 +86,7 @@ def score(fitted: Fitted, rows: Representations, method: str | None = None) -> S
     name = method or fitted.choice.method
     if name not in fitted.methods:
         raise DubioError(f"{name!r} was not fitted; there are: {', '.join(fitted.methods)}")
+    check_predictions(fitted, rows)
     chosen = fitted.methods[name]
     uncertainty = chosen.score.score(rows)
     return Scores.of(name, uncertainty, chosen.recalibrator.predict(uncertainty))
