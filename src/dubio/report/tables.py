@@ -97,19 +97,21 @@ def comparison(content: ReportContent, columns: Sequence[Column]) -> tuple[list[
     return kept, rows
 
 
-PRICE = (Column("samples", "samples", ""), Column("ms", "ms per 1,000 rows", ""), Column("bytes", "kept", ""))
+PRICE = (Column("samples", "passes", ""), Column("ms", "ms per 1,000", ""), Column("bytes", "kept", ""))
 
 
 def systems(content: ReportContent) -> tuple[list[Column], list[Row]]:
     """The adapter (ranked by softmax response) and every method that changes the predictions; empty without one.
 
-    With samples, seconds and bytes where there is a posterior.
+    With samples, milliseconds and bytes where there is a posterior, in the place of the second ECE.
     """
+    priced = any(c.samples for c in content.costs)
+    columns = [c for c in SYSTEM if not (priced and c.metric == "ece_equal_mass_15")]
     names = list(dict.fromkeys(m.method for m in content.metrics if m.metric.startswith("system_")))
     if not names:
         return [], []
     adapter = [
-        content.find("adapter", c.metric) or content.find(REFERENCE, c.metric) for c in SYSTEM
+        content.find("adapter", c.metric) or content.find(REFERENCE, c.metric) for c in columns
     ]  # the adapter's own AURC and AUGRC are those of softmax response
     rows = [
         Row(
@@ -117,16 +119,17 @@ def systems(content: ReportContent) -> tuple[list[Column], list[Row]]:
             f"{title_of(content.model['mean_of'])}, by softmax response"
             if "mean_of" in content.model
             else "The adapter, by softmax response",
-            tuple(_print(m, c) for m, c in zip(adapter, SYSTEM, strict=True)),
+            tuple(_print(m, c) for m, c in zip(adapter, columns, strict=True)),
         )
     ]
     for name in names:
-        cells = tuple(_print(content.find(name, f"system_{c.metric}"), c) for c in SYSTEM)
+        cells = tuple(_print(content.find(name, f"system_{c.metric}"), c) for c in columns)
         rows.append(Row(name, title_of(name).replace(" (control)", ""), cells))
-    if not any(c.samples for c in content.costs):
-        return list(SYSTEM), rows
-    priced = [replace(row, cells=(*row.cells, *_price(content.cost(row.method)))) for row in rows]
-    return [*SYSTEM, *PRICE], priced
+    if not priced:
+        return columns, rows
+    return [*columns, *PRICE], [
+        replace(row, cells=(*row.cells, *_price(content.cost(row.method)))) for row in rows
+    ]  # fmt: skip
 
 
 def _price(cost: Cost | None) -> tuple[Cell, ...]:
