@@ -78,5 +78,5 @@ def test_bad_input_is_refused():
         fit_heads(BODY, head, z[:10], y[:10])
     with pytest.raises(DubioError, match="at least 2 heads"):
         fit_heads(BODY, head, z, y, members=1)
-    with pytest.raises(DubioError, match="there are 2 heads, not 3"):
+    with pytest.raises(DubioError, match="has 2 members, not 3; ask for at most so many"):
         fit_heads(BODY, head, z, y, members=2).draw(3)

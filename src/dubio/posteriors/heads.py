@@ -22,23 +22,20 @@ from torch.nn.functional import cross_entropy
 
 from dubio.arrays import Float32, Int64
 from dubio.errors import DubioError
-from dubio.posteriors.base import Posterior, shared
+from dubio.posteriors.base import shared
+from dubio.posteriors.ensemble import Ensemble
 
 EPOCHS, PATIENCE, BATCH, RATE, DECAY = 200, 15, 64, 1e-2, 1e-2
 
 
-class HeadEnsemble(Posterior):
+class HeadEnsemble(Ensemble):
     """tensors: the body's parameters, `mean|NAME` `[1, ...]`, and the heads', `member|head/NAME` `[M, ...]`."""
 
     kind: ClassVar[str] = "heads"
 
     def draw(self, samples: int, seed: int = 0) -> dict[str, Tensor]:
         """The first `samples` heads on one body; raises DubioError where there are fewer."""
-        heads = self.part("member")
-        members = len(next(iter(heads.values())))
-        if samples > members:
-            raise DubioError(f"there are {members} heads, not {samples}; ask for at most so many, or make them again")
-        return shared(self.part("mean"), samples) | {name: value[:samples] for name, value in heads.items()}
+        return shared(self.part("mean"), samples) | super().draw(samples, seed)
 
 
 def fit_heads(
