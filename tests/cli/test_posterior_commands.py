@@ -160,6 +160,9 @@ def test_the_mean_of_a_posterior_can_be_what_is_judged(trained, tiny, tmp_path):
     report = tmp_path / "report"
     done = dubio("evaluate", adapter, "--test", tiny.test, "--report", report)
     assert done.code == 0, done
+    systems = done.out[done.out.index("As systems") :]
+    assert systems.count("│ensemble ") == 1
+    assert "│adapter " not in systems
     rows = read_rows(tiny.test)
     model, stored = load(adapter), load_posterior(adapter, "ensemble")
     host, _ = load_host(model.base, model.labels, max_length=model.max_length)

@@ -52,7 +52,7 @@ def run(
     wide_console().print(metrics_table(found.metrics, "test"))
     costs = [*method_costs(session, artifact, found, passes), *posterior_costs(session, passes)]
     if passes:
-        wide_console().print(systems_table(found.metrics, "test", {c.method: c for c in costs}))
+        wide_console().print(systems_table(found.metrics, "test", {c.method: c for c in costs}, artifact.mean_of))
     print(artifact.choice.why, found.threshold.promise, sep="\n")
     if report is not None:
         write_json(report / "metrics.json", [asdict(metric) for metric in found.metrics])

@@ -44,10 +44,15 @@ def metrics_table(metrics: Sequence[Metric], split: str) -> Table:
     return table
 
 
-def systems_table(metrics: Sequence[Metric], split: str, costs: Mapping[str, Cost]) -> Table:
-    """The adapter and everything that changes its probabilities, each by its own predictions, the best NLL first."""
+def systems_table(
+    metrics: Sequence[Metric], split: str, costs: Mapping[str, Cost], mean_of: str | None = None
+) -> Table:  # fmt: skip
+    """The adapter and everything that changes its probabilities, each by its own predictions, the best NLL first.
+
+    mean_of: the posterior whose mean prediction is judged in the adapter's place; it then has one row.
+    """
     found = {(m.method, m.metric): m for m in metrics if m.split == split}
-    names = [method for method, metric in found if metric == "system_nll"]
+    names = [method for method, metric in found if metric == "system_nll" and method != mean_of]
     table = Table(
         title=f"As systems, each by its own predictions ({split})",
         caption="samples: passes a row. ms: of those passes, per 1,000 rows, after the adapter's own.",
@@ -57,7 +62,8 @@ def systems_table(metrics: Sequence[Metric], split: str, costs: Mapping[str, Cos
     for header in ("accuracy %", "NLL", "ECE", "Brier", "AURC", "samples", "ms"):
         table.add_column(header, justify="right", no_wrap=True)
     own = {name: found.get((ADAPTER, name)) for name in _SYSTEM} | {"aurc": found.get((REFERENCE, "aurc"))}
-    rows = [("adapter", own), *((n, {c: found.get((n, f"system_{c}")) for c in _SYSTEM}) for n in names)]
+    judged = mean_of or "adapter"
+    rows = [(judged, own), *((n, {c: found.get((n, f"system_{c}")) for c in _SYSTEM}) for n in names)]
 
     def nll(row: tuple[str, Mapping[str, Metric | None]]) -> float:
         metric = row[1]["nll"]
@@ -66,7 +72,7 @@ def systems_table(metrics: Sequence[Metric], split: str, costs: Mapping[str, Cos
     for name, cells in sorted(rows, key=nll):
         cost = costs.get(name)
         table.add_row(
-            Text(name, style="bold" if name == "adapter" else ""),
+            Text(name, style="bold" if name == judged else ""),
             _plain(cells["accuracy"], "{:.1f}", 100), *(_plain(cells[c], "{:.3f}") for c in _SYSTEM[1:]),
             str(cost.samples or "–") if cost else "–", f"{cost.ms_per_1000_rows:,.0f}" if cost else "–",
         )  # fmt: skip
