@@ -5,8 +5,8 @@
 MiniLM, adapters of rank 8 on query, key and value of the last TOP of six blocks, on the 150 intents; validation picks
 the epoch. Judged on test (4,500 rows in scope) and the 1,000 out-of-scope ones: mean variance in and out and their
 ratio (amplification), how well each score tells out of scope from in scope (OOD ROC-AUC) and wrong answers from right
-ones (error ROC-AUC), and its Spearman correlation with errors. Always beside it: softmax response of the mean of the same
-passes, and of one pass. A seed is a JSON file under results/clinc_minilm; the summary is results/clinc_minilm.json.
+ones (error ROC-AUC), and its Spearman correlation with errors. Always beside it: softmax response of the mean of the
+same passes, and of one pass. A seed is a JSON file under results/clinc_minilm; summary: results/clinc_minilm.json.
 """
 
 import argparse

@@ -38,8 +38,8 @@ from dubio.scores.log_space import log_softmax
 from dubio.scores.temperature import TemperatureScaledResponse
 
 QUIET, HELD, TOP = Extraction(show=False), 500, 3
-ROWS = {"rte": 1900, "cola": 8000, "sst2": 8000}
-EPOCHS = {"rte": 8, "cola": 4, "sst2": 4}
+ROWS = {"rte": 1200, "cola": 4000, "sst2": 8000}
+EPOCHS = {"rte": 5, "cola": 4, "sst2": 4}
 LORA = {"learning_rate": 2e-3, "dropout": 0.1}
 XS = {"learning_rate": 4e-3, "dropout": 0.0, "rank": 16, "alpha": 16}
 XS_EPOCHS = 2  # more than LoRA

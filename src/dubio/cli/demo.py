@@ -9,12 +9,12 @@ from pathlib import Path
 from dubio.adapters.training import TrainingPlan, train_adapter
 from dubio.cli import evaluate, fit
 from dubio.cli.common import Session
-from dubio.cli.train import labelled
 from dubio.console import wide_console
 from dubio.data.splits import check_disjoint
 from dubio.demo.data import LABELS, SIZES, read_demo_tables, write_demo_tables
 from dubio.demo.models import minilm_path
 from dubio.files import check_folder
+from dubio.workflow.rows import labelled
 
 # Chosen on validation rows: the paper's 5e-4 leaves a LoRA of this small encoder far from its plateau, and so does
 # dropout (0.770 after five epochs, 0.779 without it after four).

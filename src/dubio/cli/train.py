@@ -4,9 +4,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from dubio.adapters.training import LabelledTexts, TrainingPlan, train_adapter
+from dubio.adapters.training import TrainingPlan, train_adapter
 from dubio.data.columns import Columns
 from dubio.data.splits import check_disjoint
 from dubio.data.tables import TextTable, read_table
@@ -15,6 +13,7 @@ from dubio.files import check_folder
 from dubio.models.letters import Choices, asked_choices
 from dubio.posteriors.registry import get_posterior
 from dubio.posteriors.trained import PosteriorPlan, train_posterior
+from dubio.workflow.rows import held_out, label_names, labelled
 
 # Least value, and the first that is too large; other counts are at least 1, other numbers at least 0.
 _RANGES = {
@@ -83,16 +82,6 @@ def run(
     print(report, f"best epoch {best} of {plan.epochs}, validation accuracy {accuracy:.4f}; wrote {out}", sep="\n")
 
 
-def held_out(table: TextTable, seed: int, share: float = 0.1) -> tuple[TextTable, TextTable]:
-    """(validation, train): about a share of the rows, repeated rows kept together on one side."""
-    _, group = np.unique(table.rows_hash, axis=0, return_inverse=True)
-    groups = int(group.max()) + 1
-    if groups < 2:
-        raise DubioError(f"{table.source}: nothing can be held out of {groups} distinct row; give --validation")
-    chosen = np.random.default_rng(seed).permutation(groups) < share * groups
-    return table.take(chosen[group]), table.take(~chosen[group])
-
-
 def parse_plan(settings: list[str]) -> TrainingPlan:
     """From `name=value` settings; raises DubioError naming the one that is unknown, unreadable or out of range."""
     kinds: dict[str, Any] = {field.name: field.type for field in fields(TrainingPlan)}
@@ -143,16 +132,3 @@ def parse_settings(settings: list[str], kinds: dict[str, Any]) -> dict[str, Any]
             if not least <= values[name] < below:
                 raise DubioError(f"setting {name}: {value} is out of range; it must be at least {least}, below {below}")
     return values
-
-
-def label_names(table: TextTable) -> list[str]:
-    """The classes of a labelled table: ids 0..C-1 keep their order, names are sorted."""
-    assert table.raw_labels is not None
-    found = {str(value).strip() for value in table.raw_labels.to_pylist()}
-    numbers = all(name.isdigit() for name in found)
-    return sorted(found, key=lambda name: (int(name), name) if numbers else (0, name))
-
-
-def labelled(table: TextTable, labels: list[str]) -> LabelledTexts:
-    """The table as the trainer takes it; raises DubioError on a label outside `labels`."""
-    return LabelledTexts(table.texts, table.pairs, table.label_ids(labels), table.content_hash)

@@ -39,10 +39,11 @@ TAIL = 25  # draws beyond each end of an interval that decides
 class FitPlan:
     """How to fit. share: of calibration rows kept for certification. show: progress.
 
-    methods: names; None: every registered one, and every measure of the samples that calibration rows carry.
+    methods: names, or methods that are not registered (a variant of one); None: every registered one, and every measure
+    of the samples that calibration rows carry.
     """
 
-    methods: Sequence[str] | None = None
+    methods: Sequence[str | Method] | None = None
     share: float = 0.5
     seed: int = 0
     show: bool = True
@@ -74,7 +75,8 @@ def fit_methods(
     if not 0 < plan.share < 1:
         raise DubioError(f"the certification share must lie between 0 and 1, not {plan.share}")
     asked = plan.methods or [*METHODS, *(name for which in calibration.samples for name in sampled_names(which))]
-    if INCUMBENT not in asked:
+    known = {m.name: m for m in (get_method(m) if isinstance(m, str) else m for m in asked)}
+    if INCUMBENT not in known:
         raise DubioError(f"{INCUMBENT} must be among the methods: it is what the others have to beat")
     errors = calibration.errors
     if not errors.any() or errors.all():
@@ -85,14 +87,14 @@ def fit_methods(
     certified = halves(calibration, plan.share, plan.seed)
     judged, kept = calibration.take(~certified), calibration.take(certified)
     fold_of(judged)  # refused here, and not method by method
-    left_out = _lacking([get_method(name) for name in asked], train, head)
-    names = [name for name in asked if name not in left_out]
+    left_out = _lacking([*known.values()], train, head)
+    names = [name for name in known if name not in left_out]
     fitted: dict[str, FittedScore] = {}
     honest: dict[str, Float64] = {}
     with progress("fitting", len(names), "methods", plan.show) as advance:
         for name in names:
             try:
-                score, seconds = _fit_one(get_method(name).build(head=head), train, judged, fitted)
+                score, seconds = _fit_one(known[name].build(head=head), train, judged, fitted)
                 own = score.out_of_fold(train, judged)
                 recalibrator = Recalibrator().fit(own, judged.errors, seed=plan.seed)
                 fitted[name], honest[name] = FittedScore(name, score, recalibrator, score.score(kept), seconds), own
@@ -101,7 +103,8 @@ def fit_methods(
                     raise
                 left_out[name] = str(error)
             advance(1)
-    return Fit(fitted, choose(honest, judged), kept.errors, honest, judged, left_out=left_out)
+    controls = [name for name in honest if known[name].control]
+    return Fit(fitted, choose(honest, judged, controls), kept.errors, honest, judged, left_out=left_out)
 
 
 def _fit_one(
@@ -127,7 +130,7 @@ def halves(calibration: Representations, share: float, seed: int) -> NDArray[np.
     return out[unit]
 
 
-def choose(honest: Mapping[str, Float64], judged: Representations) -> Choice:
+def choose(honest: Mapping[str, Float64], judged: Representations, controls: Sequence[str] | None = None) -> Choice:
     """The method with the best guaranteed gain over softmax response on out-of-fold scores, else softmax response.
 
     The guard's level is divided by the number of methods (Bonferroni): with twenty tries one would win by luck. The
@@ -135,7 +138,8 @@ def choose(honest: Mapping[str, Float64], judged: Representations) -> Choice:
     """
     if INCUMBENT not in honest:
         raise DubioError(f"{INCUMBENT} must be among the methods: it is what the others have to beat")
-    controls = [name for name in honest if is_method(name) and get_method(name).control]
+    if controls is None:
+        controls = [name for name in honest if is_method(name) and get_method(name).control]
     rivals = [name for name in honest if name != INCUMBENT and name not in controls]
     rows = Judged.of(judged.errors, fold_of(judged), judged.units[1])
 

@@ -1,0 +1,132 @@
+"""`dubio bench run | status | show | compare`: grids of models, sets, seeds and methods, and their tables."""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from dubio.errors import DubioError
+from dubio.experiments.config import Grid, read_config
+from dubio.experiments.outcome import Outcome, read_outcome
+from dubio.experiments.published import Number, chosen, read_published
+from dubio.experiments.steps import Cell
+from dubio.files import check_folder
+
+CONFIG = "config.yaml"
+
+
+def run(
+    config: Path, data: Path | None, store: Path, results: Path, only: Sequence[str], executor: tuple[str, str | None]
+) -> None:
+    """Everything of a grid that is not done; exit code 1 where a step failed."""
+    from dubio.experiments.running import LocalExecutor, Run
+
+    grid = read_config(config)
+    for folder in (store, results):
+        check_folder(folder)
+    kind, address = executor
+    if kind not in ("local", "ray"):
+        raise DubioError(f"no executor {kind!r}; choose local or ray")
+    if address is not None and kind != "ray":
+        raise DubioError("--address is for --executor ray")
+    whole = Run(grid, config, _root(data), store, results, chooser(grid, only), _say)
+    if kind == "ray":
+        from dubio.experiments.ray_executor import RayExecutor
+
+        cluster = RayExecutor(address)
+        try:
+            found = whole.run(cluster)
+        finally:
+            cluster.close()
+    else:
+        found = whole.run(LocalExecutor())
+    for step, error in found.failed.items():
+        print(f"failed {step}: {error}", file=sys.stderr)
+    print(f"outcomes: {whole.folder}")
+    if not found.complete:
+        raise SystemExit(1)
+
+
+def status(config: Path, data: Path | None, store: Path, only: Sequence[str]) -> None:
+    """How many steps of each kind are done, which failed, and the time left."""
+    from dubio.experiments.running import Run
+
+    grid = read_config(config)
+    found = Run(grid, config, _root(data), store, Path("results"), chooser(grid, only)).status()
+    for kind, (done, failed, whole) in found.counts.items():
+        print(f"{kind:10} {done} of {whole}{f', {failed} failed' if failed else ''}")
+    for step, error in found.failed.items():
+        print(f"failed {step}: {error}")
+    print(found.left)
+
+
+def show(folder: Path, metric: str, methods: str | None, out: Path | None, draws: int, published: Path | None) -> None:
+    """A grid's tables from its outcomes, on the terminal as Markdown, and under `out` in every format."""
+    from dubio.experiments import rendering, tables
+    from dubio.experiments.comparing import compare
+
+    grid, outcomes = read_results(folder)
+    names = None if methods is None else [name.strip() for name in methods.split(",")]
+    found = compare(outcomes, metric, methods=names, draws=draws)
+    made = [tables.methods_table(grid, outcomes, found, published_of(grid, published))]
+    systems = tables.systems_table(grid, outcomes, draws)
+    made += [] if systems is None else [systems]
+    for table in made:
+        print(rendering.markdown(table))
+    if out is not None:
+        check_folder(out)
+        words = [tables.grid_title(grid, method) for method in found.methods]
+        picture = rendering.critical_difference(found, words)
+        caption = "Mean ranks; bars join methods that do not differ (Nemenyi, 5 %)"
+        rendering.save(out, grid.name, grid.about, made, [(caption, picture)] if picture else [])
+        print(f"tables: {out / 'index.html'}")
+
+
+def compare_two(folder: Path, first: str, second: str, metric: str, draws: int) -> None:
+    """The paired difference of two methods, set by set and over all."""
+    from dubio.experiments import rendering, tables
+    from dubio.experiments.comparing import compare
+
+    _, outcomes = read_results(folder)
+    print(rendering.markdown(tables.pair_table(compare(outcomes, metric, draws=draws), first, second)))
+
+
+def read_results(folder: Path) -> tuple[Grid, list[Outcome]]:
+    """A grid's config and finished cells; raises DubioError where the folder holds none."""
+    if not (folder / CONFIG).is_file():
+        raise DubioError(f"{folder} holds no results of a grid; run it first, or name its folder under results/")
+    cells = sorted(folder.glob("*.json"))
+    outcomes = [read_outcome(path, path.with_suffix(".parquet")) for path in cells]
+    return read_config(folder / CONFIG), outcomes
+
+
+def chooser(grid: Grid, only: Sequence[str]) -> Callable[[Cell], bool] | None:
+    """From `data=sst2,cola`, `model=...`, `seed=0`; raises DubioError on what the grid does not have."""
+    known = {"model": {*grid.models}, "data": {*grid.data}, "seed": {str(seed) for seed in grid.seeds}}
+    wanted: dict[str, set[str]] = {}
+    for part in only:
+        name, _, values = part.partition("=")
+        asked = {value.strip() for value in values.split(",")}
+        if name not in known or not asked <= known[name]:
+            have = "; ".join(f"{key}={','.join(sorted(values))}" for key, values in known.items())
+            raise DubioError(f"--only {part} is not in the grid; it has {have}")
+        wanted[name] = asked
+    if not wanted:
+        return None
+    return lambda cell: all(str(getattr(cell, name)) in values for name, values in wanted.items())
+
+
+def published_of(grid: Grid, table: Path | None) -> list[Number]:
+    """The grid's published rows, where a table of them is at hand."""
+    if grid.published is None or table is None:
+        return []
+    return chosen(read_published(table), grid.published.source, grid.published.metric)
+
+
+def _root(data: Path | None) -> Path:
+    """Of the tables: the option, or DUBIO_DATA, or here."""
+    return data or Path(os.environ.get("DUBIO_DATA", "."))
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)

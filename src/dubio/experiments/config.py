@@ -1,0 +1,214 @@
+"""A grid's config: YAML -> checked `Grid`. Models x data x seeds x methods, and what is varied; nothing is read yet.
+
+Relative paths of tables lie under the data root; `package:minilm` and `package:smollm2` name the embedded models. What
+a set or a model says of training overrides what the grid says.
+"""
+
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from dubio.adapters.training import TrainingPlan
+from dubio.errors import DubioError
+from dubio.posteriors.registry import get_posterior
+from dubio.posteriors.trained import PosteriorPlan
+from dubio.scores.registry import METHODS, get_method, is_method, sampled_names
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$")]
+FAMILIES = ("bert", "roberta", "electra", "distilbert", "deberta-v2", "llama", "qwen2", "mistral", "gpt2")
+KINDS = ("adapter", "posterior", "represent", "samples", "score")
+_MADE = {"mc_dropout": ("rate", "masks"), "heads": ("members",), "tfb": ("tolerance",), "laplace": (),
+         "laplace_lora": ("structure",)}  # fmt: skip
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Rows(_Strict):
+    """How many rows. train, test: at most so many. validation, calibration: a share of train, or a number of rows."""
+
+    train: int | None = Field(None, ge=2)
+    test: int | None = Field(None, ge=2)
+    validation: float = Field(0.05, gt=0)
+    calibration: float = Field(0.2, gt=0)
+
+
+class DataSet(_Strict):
+    """Tables of one set. validation (picks the epoch), calibration: cut from train where no table is named.
+
+    published: the set's name in the published tables. seed: of the cuts, the same for all seeds of the grid.
+    """
+
+    train: str
+    test: str
+    validation: str | None = None
+    calibration: str | None = None
+    ood: str | None = None
+    text: str | None = None
+    pair: str | None = None
+    label: str | None = None
+    rows: Rows = Rows()  # pyright: ignore[reportCallIssue]
+    seed: int = 42
+    published: str | None = None
+    training: dict[str, Any] = Field(default_factory=dict)
+
+
+class ModelSpec(_Strict):
+    """A base model. family: its architecture, of which a dry run builds a tiny one. letters: for multiple choice."""
+
+    base: str
+    family: Literal["bert", "roberta", "electra", "distilbert", "deberta-v2", "llama", "qwen2", "mistral", "gpt2"]
+    letters: str | None = None
+    device: str = "cpu"
+    precision: Literal["float32", "bfloat16"] = "float32"
+    published: str | None = None
+    training: dict[str, Any] = Field(default_factory=dict)
+
+
+class PosteriorSpec(_Strict):
+    """A posterior over adapters, by its registered name (`kind`, or the name that it is given).
+
+    plan: its own settings. training: of the run that makes it, over the grid's. samples: how many are drawn. alone:
+    the name under which the single adapter of its run is a system too.
+    """
+
+    kind: str | None = None
+    plan: dict[str, Any] = Field(default_factory=dict)
+    training: dict[str, Any] = Field(default_factory=dict)
+    samples: int | None = Field(None, ge=1)
+    alone: str | None = None
+
+
+class Resources(_Strict):
+    """What a step takes on a cluster."""
+
+    cpus: float = Field(1, gt=0)
+    gpus: float = Field(0, ge=0)
+
+
+class Published(_Strict):
+    """Rows of the published tables to show beside ours. source: how their sources start. methods: theirs -> ours."""
+
+    source: str
+    metric: str = "error-ROC-AUC"
+    methods: dict[str, str] = Field(default_factory=dict)
+
+
+class Grid(_Strict):
+    """A whole experiment. trainer: transformers' Trainer, or the stack engine, which keeps what lies below the adapter.
+
+    methods: None: all that are registered. variants: name -> {of: a registered method, its options}. certification:
+    share of the calibration rows that no method sees. predictions: posteriors whose mean prediction is judged as well.
+    """
+
+    name: Name
+    about: str
+    models: dict[Name, ModelSpec] = Field(min_length=1)
+    data: dict[Name, DataSet] = Field(min_length=1)
+    seeds: tuple[int, ...] = Field(min_length=1)
+    trainer: Literal["transformers", "stack"] = "transformers"
+    training: dict[str, Any] = Field(default_factory=dict)
+    methods: tuple[str, ...] | None = None
+    variants: dict[Name, dict[str, Any]] = Field(default_factory=dict)
+    posteriors: dict[Name, PosteriorSpec] = Field(default_factory=dict)
+    predictions: tuple[str, ...] = ()
+    certification: float = Field(0.1, gt=0, lt=1)
+    resources: dict[str, Resources] = Field(default_factory=dict)
+    published: Published | None = None
+
+    @model_validator(mode="after")
+    def _known(self) -> Self:
+        """Everything that can be refused before any work."""
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError("seeds: one is named twice")
+        for where, settings in self._trainings():
+            _check_settings(where, settings, TrainingPlan, also=("top_layers", "targets"))
+        for name, posterior in self.posteriors.items():
+            entry = get_posterior(posterior.kind or name)
+            if entry.trained:
+                _check_settings(f"posteriors.{name}.plan", posterior.plan, PosteriorPlan)
+            elif unknown := set(posterior.plan) - set(_MADE[entry.name]):
+                raise ValueError(f"posteriors.{name}.plan: {entry.name} has no setting {sorted(unknown)[0]!r}")
+            if posterior.alone and not entry.trained:
+                raise ValueError(f"posteriors.{name}.alone: {entry.name} has no run of its own")
+        for name in self.methods or ():
+            self._check_method(name)
+        for kind in self.resources:
+            if kind not in KINDS:
+                raise ValueError(f"resources: there is no step {kind!r}; known: {', '.join(KINDS)}")
+        for name in self.predictions:
+            if name not in self.posteriors:
+                raise ValueError(f"predictions: there is no posterior {name!r}")
+        for name, options in self.variants.items():
+            if is_method(name):
+                raise ValueError(f"variants.{name}: a registered method is called so")
+            variant_of(name, options)
+        return self
+
+    def _trainings(self) -> list[tuple[str, Mapping[str, Any]]]:
+        """Every mapping of training settings and where it stands."""
+        return [
+            ("training", self.training),
+            *((f"models.{name}.training", spec.training) for name, spec in self.models.items()),
+            *((f"data.{name}.training", spec.training) for name, spec in self.data.items()),
+            *((f"posteriors.{name}.training", spec.training) for name, spec in self.posteriors.items()),
+        ]
+
+    def _check_method(self, name: str) -> None:
+        known = {*METHODS, *(method for posterior in self.posteriors for method in sampled_names(posterior))}
+        if name not in known:
+            raise ValueError(f"methods: there is no method {name!r}")
+
+
+def variant_of(name: str, options: Mapping[str, Any]) -> Any:
+    """A registered method under another name with other options; raises ValueError on what is unknown."""
+    from dataclasses import replace
+
+    of = options.get("of")
+    if not isinstance(of, str) or of not in METHODS:
+        raise ValueError(f"variants.{name}.of: names no registered method")
+    method = get_method(of)
+    own = {key: tuple(value) if isinstance(value, list) else value for key, value in options.items() if key != "of"}
+    varied = replace(method, name=name, title=f"{method.title}, {name}", options={**method.options, **own})
+    try:
+        varied.build()
+    except DubioError as error:
+        raise ValueError(f"variants.{name}: {error}") from error
+    return varied
+
+
+def _check_settings(where: str, settings: Mapping[str, Any], kind: type, also: tuple[str, ...] = ()) -> None:
+    known = {field.name for field in fields(kind)} - {"seed", "device", "show", "precision"} | set(also)
+    for name in settings:
+        if name not in known:
+            raise ValueError(f"{where}: no setting {name!r}; known: {', '.join(sorted(known))}")
+    try:
+        kind(**settings)
+    except DubioError as error:
+        raise ValueError(f"{where}: {error}") from error
+
+
+def read_config(path: Path) -> Grid:
+    """The grid in a YAML file; raises DubioError, one line, on what cannot be read or means nothing."""
+    try:
+        found: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DubioError(f"cannot read {path}: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise DubioError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(found, dict):
+        raise DubioError(f"{path} is not a config: it must hold name, about, models, data and seeds")
+    try:
+        return Grid.model_validate(found)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        message = str(first["msg"]).removeprefix("Value error, ")
+        raise DubioError(f"{path}: {place + ': ' if place else ''}{message}") from error
+    except DubioError as error:
+        raise DubioError(f"{path}: {error}") from error

@@ -1,0 +1,58 @@
+"""The step that runs no model: every method fitted on a cell's arrays, one chosen, all judged on test, opened once."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dubio.containers import Representations
+from dubio.experiments.config import variant_of
+from dubio.experiments.making import HEAD
+from dubio.experiments.outcome import save_outcome
+from dubio.experiments.steps import OWN, Step
+from dubio.experiments.store import StepStore
+from dubio.heads import build_head, load_head_arrays
+from dubio.measures import log_mean
+from dubio.models.cache import map_arrays
+from dubio.scores.registry import METHODS, get_method, sampled_names
+from dubio.workflow.evaluation import evaluate
+from dubio.workflow.fitting import FitPlan, fit_methods
+
+
+def judge(step: Step, folder: Path, store: StepStore) -> dict[str, Any]:
+    """Of the adapter's own predictions, or of the mean of one posterior's."""
+    facts, whose, shown = step.facts, step.facts["predictions"], step.needs["represent"]
+    here = store.folder(shown.kind, shown.key)
+    drawn = {name: store.folder(s.kind, s.key) for name, s in step.needs.items() if name != "represent"}
+    tables = {name: rows_of(here, drawn, name, whose) for name in shown.facts["tables"]}
+    own = whose == OWN  # of the mean, train rows hold no samples, and no one head gives its answers
+    drawn_from = [n for n, table in tables["calibration"].samples.items() if len(table) > 1]  # one sample says nothing
+    measures = [m for name in drawn_from for m in sampled_names(name)]
+    methods = [get_method(name) for name in facts["methods"] or [*METHODS, *measures]]
+    methods += [variant_of(name, options) for name, options in facts["variants"].items()]
+    plan = FitPlan(methods, share=facts["certification"], show=False)
+    train, head = (tables["train"], _head(here)) if own else (None, None)
+    fit = fit_methods(train, tables["calibration"], head, plan)
+    found = evaluate(fit, tables["test"], ood=tables.get("ood"), draws=1)
+    save_outcome(folder, step, fit, found, tables["test"])
+    return {"choice": fit.choice.method, "left_out": dict(fit.left_out)}
+
+
+def rows_of(here: Path, drawn: Mapping[str, Path], name: str, whose: str) -> Representations:
+    """One table of a cell: the adapter's own rows with all samples, or the mean of one posterior's."""
+    arrays = map_arrays(here / f"{name}.safetensors")
+    found = {p: map_arrays(folder / f"{name}.safetensors") for p, folder in drawn.items() if name != "train"}
+    samples = {p: np.asarray(table["samples"]) for p, table in found.items()}
+    labels, groups = arrays.get("labels"), arrays.get("groups")
+    if whose == OWN or name == "train":
+        return Representations.of(arrays["features"], arrays["logits"], labels, groups, samples)
+    mean = log_mean(samples[whose])
+    return Representations.of(found[whose]["features"], mean, labels, groups, {whose: samples[whose]}, whose)
+
+
+def _head(here: Path) -> Any:
+    head = build_head(json.loads((here / f"{HEAD}.json").read_text(encoding="utf-8")))
+    load_head_arrays(head, map_arrays(here / f"{HEAD}.safetensors"))
+    return head

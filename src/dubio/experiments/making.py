@@ -1,0 +1,187 @@
+"""The steps that run the model: adapters, posteriors, representations, samples, each into its own folder.
+
+adapter     tables, base              -> adapter/ (plain PEFT), and its posterior where the run makes one
+posterior   adapter, tables           -> posteriors/NAME/
+represent   adapter, tables           -> TABLE.safetensors: features, logits, labels, groups; head.safetensors, .json
+samples     posterior, tables         -> TABLE.safetensors: mean features, samples [S, N, C] (log-probabilities)
+"""
+
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import save_file
+
+from dubio.adapters.training import LabelledTexts, TrainingPlan, train_adapter
+from dubio.containers import Representations
+from dubio.data.tables import TextTable
+from dubio.experiments.config import DataSet
+from dubio.experiments.splits import Split, read_split
+from dubio.experiments.steps import Step
+from dubio.experiments.store import StepStore
+from dubio.files import atomic_path, write_json
+from dubio.heads import head_arrays, head_spec
+from dubio.models.base import check_device
+from dubio.models.extraction import Extraction, extract
+from dubio.models.letters import Choices, as_choices
+from dubio.models.loading import AdaptedModel, load
+from dubio.posteriors import onto
+from dubio.posteriors.hosts import host_under
+from dubio.posteriors.sampling import Sampler, sample_both
+from dubio.posteriors.store import Stored, load_posterior, save_posterior, seconds_and_bytes
+from dubio.posteriors.trained import PosteriorPlan, train_posterior
+from dubio.scores.log_space import log_softmax
+from dubio.workflow.rows import labelled
+from dubio.workflow.tables import repeats
+
+QUIET = Extraction(show=False)
+HEAD = "head"
+
+
+def adapter(step: Step, folder: Path, _: StepStore) -> dict[str, Any]:
+    """A trained adapter; a killed run of it goes on from its last epoch."""
+    facts, base, out = step.facts, step.where["base"], folder / "adapter"
+    split, choices = _split(step), as_choices(facts["letters"])
+    labels = [*(split.labels if choices is None else choices.labels)]
+    rows = labelled(split.tables["train"], labels), labelled(split.tables["validation"], labels)
+    check_device(step.where["device"])
+    plan = TrainingPlan(**facts["plan"], device=step.where["device"], show=False)
+    if not (out / "adapter_config.json").exists():
+        if "posterior" in facts:
+            extra = PosteriorPlan(**facts["own"])
+            train_posterior(facts["posterior"], base, labels, rows, out, plan, extra, choices)
+        elif facts["trainer"] == "stack":
+            train_posterior("ensemble", base, labels, rows, out, plan, PosteriorPlan(members=1), choices)
+        else:
+            train_adapter(base, labels, *rows, out, plan, choices)
+    record = json.loads((out / "dubio_training.json").read_text(encoding="utf-8"))
+    return {
+        "rows": split.rows, "dropped": dict(split.dropped), "classes": len(labels),
+        "validation_accuracy": record["validation_accuracy"], "best_epoch": record["best_epoch"],
+    }  # fmt: skip
+
+
+def posterior(step: Step, folder: Path, store: StepStore) -> dict[str, Any]:
+    """A posterior, by a run of its own or onto the cell's adapter."""
+    if _trained(step):
+        told = adapter(step, folder, store)
+        return {**told, **_costs(load_posterior(folder / "adapter", step.facts["posterior"]))}
+    out, split = _adapter_of(step, store), _split(step)
+    model = _load(step, out)
+    stored = _onto(step, onto.read_adapter(model, out), model, split)
+    save_posterior(folder, stored)
+    return _costs(stored)
+
+
+def represent(step: Step, folder: Path, store: StepStore) -> dict[str, Any]:
+    """Features, logits, labels and groups of each table, and the head."""
+    split, model = _split(step), _load(step, _adapter_of(step, store))
+    start = time.perf_counter()
+    for name in step.facts["tables"]:
+        path, table = folder / f"{name}.safetensors", split.tables[name]
+        if path.exists():
+            continue
+        made = extract(model, table.texts, table.pairs, how=QUIET)
+        arrays: dict[str, NDArray[Any]] = {"features": made.features, "logits": made.logits}
+        if name != "ood":
+            arrays["labels"] = table.label_ids(model.labels)
+        if name == "calibration":
+            arrays["groups"] = repeats(table)
+        _save(path, arrays)
+    _save(folder / f"{HEAD}.safetensors", dict(head_arrays(model.head)))
+    write_json(folder / f"{HEAD}.json", head_spec(model.head))
+    return {"rows": split.rows, "dropped": dict(split.dropped), "seconds": round(time.perf_counter() - start, 3)}
+
+
+def samples(step: Step, folder: Path, store: StepStore) -> dict[str, Any]:
+    """Of a posterior, or of the single adapter of its run, on every table but train, whose samples nothing reads."""
+    split, source = _split(step), step.needs["posterior"]
+    own = store.folder(source.kind, source.key)
+    home = own / "adapter" if _trained(source) else own
+    model = _load(step, home if _trained(source) else _adapter_of(step, store))
+    sampler = None
+    if not step.facts.get("alone"):
+        stored = load_posterior(home, source.facts["posterior"])
+        sampler = Sampler(host_under(model), stored, step.facts["samples"])
+    spent: dict[str, float] = {}
+    for name in step.facts["tables"]:
+        path = folder / f"{name}.safetensors"
+        if name != "train" and not path.exists():
+            start = time.perf_counter()
+            features, drawn = _draw(model, sampler, split.tables[name])
+            spent[name] = round(time.perf_counter() - start, 3)
+            _save(path, {"features": features, "samples": drawn})
+    return {"seconds": spent}
+
+
+def _draw(model: AdaptedModel, sampler: Sampler | None, table: TextTable) -> tuple[NDArray[Any], NDArray[Any]]:
+    if sampler is not None:
+        return sample_both(sampler, table.texts, table.pairs, QUIET)
+    made = extract(model, table.texts, table.pairs, how=QUIET)
+    return made.features, log_softmax(made.logits)[None].astype(np.float32)
+
+
+def _onto(step: Step, source: onto.Source, model: AdaptedModel, split: Split) -> Stored:
+    """Posterior `step.facts["posterior"]` on the adapter."""
+    own: dict[str, Any] = dict(step.facts["own"])
+
+    def texts(name: str) -> LabelledTexts:
+        return labelled(split.tables[name], list(model.labels))
+
+    def rows() -> Representations:
+        table = split.tables["train"]
+        return extract(model, table.texts, table.pairs, labels=table.label_ids(model.labels), how=QUIET)
+
+    match step.facts["posterior"]:
+        case "mc_dropout":
+            return onto.make_mc_dropout(source, **own)
+        case "heads":
+            return onto.make_heads(source, model, rows(), **own)
+        case "tfb":
+            return onto.make_tfb(source, texts("validation"), **own)
+        case "laplace":
+            return onto.make_laplace(source, model, rows())
+        case "laplace_lora":
+            return onto.make_laplace_lora(source, texts("train"), texts("validation"), **own)
+        case other:
+            raise AssertionError(other)
+
+
+def _trained(step: Step) -> bool:
+    """Whether the posterior has a training run of its own."""
+    return "plan" in step.facts
+
+
+def _adapter_of(step: Step, store: StepStore) -> Path:
+    need = step.needs["adapter"]
+    return store.folder(need.kind, need.key) / "adapter"
+
+
+def _split(step: Step) -> Split:
+    choices: Choices | None = as_choices(_fact(step, "letters"))
+    data = DataSet.model_validate(step.where["data"])
+    return read_split(data, Path(step.where["root"]), True if choices is None else choices.template)
+
+
+def _load(step: Step, folder: Path) -> AdaptedModel:
+    return load(str(folder), device=step.where["device"], precision=_fact(step, "precision"))
+
+
+def _fact(step: Step, name: str) -> Any:
+    """From the step, or the one among those it needs that was told."""
+    return next(s.facts[name] for s in step.all() if name in s.facts)
+
+
+def _costs(stored: Stored) -> dict[str, Any]:
+    seconds, size = seconds_and_bytes(stored)
+    return {"made_seconds": round(seconds, 3), "bytes": size, "stored": stored.posterior.stored,
+            "samples": stored.samples}  # fmt: skip
+
+
+def _save(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    with atomic_path(path) as temporary:
+        save_file({name: np.ascontiguousarray(value) for name, value in arrays.items()}, temporary)

@@ -1,0 +1,56 @@
+"""The papers' own numbers, by source, model, set and method, to be shown beside ours."""
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from dubio.errors import DubioError
+
+TABLE = "published.csv"
+REFERENCE = "SR"
+
+
+@dataclass(frozen=True)
+class Number:
+    """One published value. spread: its standard deviation, None where none is given. unit: as in the source."""
+
+    source: str
+    model: str
+    data: str
+    method: str
+    config: str
+    metric: str
+    value: float
+    spread: float | None
+    unit: str
+
+
+def read_published(path: Path) -> list[Number]:
+    """All of a table; raises DubioError where it is not one."""
+    try:
+        with path.open(encoding="utf-8", newline="") as opened:
+            return [
+                Number(row["source"], row["model"], row["dataset"], row["method"], row["config"], row["metric"],
+                       float(row["value"]), float(row["std"]) if row["std"] else None, row["unit"])
+                for row in csv.DictReader(opened)
+            ]  # fmt: skip
+    except (OSError, KeyError, ValueError, TypeError) as error:
+        raise DubioError(f"{path} is not a table of published numbers ({error})") from error
+
+
+def chosen(numbers: list[Number], source: str, metric: str) -> list[Number]:
+    """Those whose source starts so, by one metric; raises DubioError where there are none."""
+    found = [n for n in numbers if n.source.startswith(source) and n.metric == metric]
+    if not found:
+        raise DubioError(f"no published number of {metric!r} has a source that starts with {source!r}")
+    return found
+
+
+def gain(numbers: list[Number], method: str, reference: str = REFERENCE) -> tuple[float, int] | None:
+    """(mean difference to the reference, over how many pairs of model and set), None where none has both."""
+    cells = {(n.model, n.data, n.method): n.value for n in numbers}
+    pairs = [(value, cells.get((model, data, reference))) for (model, data, m), value in cells.items() if m == method]
+    known = [value - base for value, base in pairs if base is not None]
+    return (float(np.mean(known)), len(known)) if known else None

@@ -1,0 +1,149 @@
+"""A grid as steps with keys: what is done, on what, and what must be done before. Pure: nothing is trained here.
+
+A cell (model, set, seed) is a small graph:
+
+    adapter ──► represent ───────────────────► score      one score step for each whose predictions are judged
+       └──► posterior (made on it) ──► samples ──┘
+            posterior (a run of its own) ─┘
+
+A step's key is the hash of everything that determines its outcome: its settings, the bytes of tables and base, and the
+keys of the steps it needs. So a changed option gives new keys to what depends on it and to nothing else, and grids
+that share a step share its outcome. Versions of libraries are recorded and not hashed: a new torch does not undo a
+month of results. VERSION of a kind is raised by hand when its code changes what comes out.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from dubio.adapters.training import TrainingPlan
+from dubio.demo.models import minilm_path, smollm2_gguf_path
+from dubio.errors import DubioError
+from dubio.experiments.config import DataSet, Grid, ModelSpec, PosteriorSpec
+from dubio.experiments.splits import place_of
+from dubio.files import sha256_file, sha256_json
+from dubio.models.base import base_hash
+from dubio.posteriors.registry import get_posterior
+
+VERSION = {"adapter": 1, "posterior": 1, "represent": 1, "samples": 1, "score": 1}
+EMBEDDED = {"package:minilm": minilm_path, "package:smollm2": smollm2_gguf_path}
+OWN = "own"  # whose predictions are judged: the adapter's own
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One model on one set under one seed."""
+
+    model: str
+    data: str
+    seed: int
+
+    def __str__(self) -> str:
+        return f"{self.model}-{self.data}-{self.seed}"
+
+
+@dataclass(frozen=True)
+class Step:
+    """kind, key: its place in the store. facts: what determines it, as JSON. needs: role -> the step it reads.
+
+    where: paths on this machine, which do not determine anything.
+    """
+
+    kind: str
+    key: str
+    cell: Cell
+    facts: Mapping[str, Any]
+    needs: Mapping[str, "Step"]
+    where: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    name: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name + ' ' if self.name else ''}{self.cell}"
+
+    def all(self) -> Iterator["Step"]:
+        """Those that it needs, then itself."""
+        for need in self.needs.values():
+            yield from need.all()
+        yield self
+
+
+def cells_of(grid: Grid) -> list[Cell]:
+    """Every cell, seed by seed, so that an unfinished grid has whole rows."""
+    return [Cell(model, data, seed) for seed in grid.seeds for model in grid.models for data in grid.data]
+
+
+def steps_of(grid: Grid, cell: Cell, root: Path) -> list[Step]:
+    """The score steps of a cell, with all that they need.
+
+    Raises DubioError where a base or a table is not there.
+    """
+    data, model = grid.data[cell.data], grid.models[cell.model]
+    base = _base_of(model)
+    facts = {
+        "base": base_hash(base), "letters": model.letters, "data": _data_facts(data, root), "precision": model.precision
+    }  # fmt: skip
+    where = {"base": base, "root": str(root), "device": model.device, "data": data.model_dump(mode="json")}
+
+    def step(kind: str, own: Mapping[str, Any], needs: Mapping[str, Step], name: str = "") -> Step:
+        told = {"kind": kind, "version": VERSION[kind], **own, "needs": {role: s.key for role, s in needs.items()}}
+        return Step(kind, sha256_json(told), cell, own, needs, where, name)
+
+    plan = {**grid.training, **model.training, **data.training}
+    adapter = step("adapter", {**facts, "trainer": grid.trainer, "plan": _plan(plan, cell, model)}, {})
+    shown = step("represent", {"tables": _seen(data)}, {"adapter": adapter})
+    drawn: dict[str, Step] = {}
+    for name, spec in grid.posteriors.items():
+        made = _posterior(name, spec, facts, {**plan, **spec.training}, (cell, model, adapter, step))
+        drawn[name] = step("samples", {"tables": _seen(data), "samples": spec.samples},
+                           {"adapter": adapter, "posterior": made}, name)  # fmt: skip
+        if spec.alone:
+            drawn[spec.alone] = step("samples", {"tables": _seen(data), "alone": True}, {"posterior": made}, spec.alone)
+    methods = {"methods": grid.methods, "variants": grid.variants, "certification": grid.certification}
+    return [
+        step("score", {**methods, "predictions": whose}, {"represent": shown, **drawn}, "" if whose == OWN else whose)
+        for whose in (OWN, *grid.predictions)
+    ]
+
+
+def _posterior(name: str, spec: PosteriorSpec, facts: Mapping[str, Any], plan: Mapping[str, Any], about: Any) -> Step:
+    cell, model, adapter, step = about
+    entry = get_posterior(spec.kind or name)
+    own = {"posterior": entry.name, "own": spec.plan}
+    if entry.trained:
+        return step("posterior", {**facts, **own, "plan": _plan(plan, cell, model)}, {}, name)
+    return step("posterior", own, {"adapter": adapter}, name)
+
+
+def _plan(settings: Mapping[str, Any], cell: Cell, model: ModelSpec) -> dict[str, Any]:
+    """Settings of a training run, whole, so that a changed default changes the key."""
+    plan = TrainingPlan(**settings, seed=cell.seed, precision=model.precision)
+    return {key: value for key, value in plan.__dict__.items() if key not in ("device", "show")}
+
+
+def _seen(data: DataSet) -> list[str]:
+    """Tables that are read after training."""
+    return ["train", "calibration", "test", *(["ood"] if data.ood else [])]
+
+
+def _base_of(model: ModelSpec) -> str:
+    return str(EMBEDDED[model.base]()) if model.base in EMBEDDED else model.base
+
+
+def _data_facts(data: DataSet, root: Path) -> dict[str, Any]:
+    """The cuts of a set, with the bytes of its tables in place of their paths."""
+    facts = data.model_dump(mode="json", exclude={"published", "training"})
+    for name in ("train", "test", "validation", "calibration", "ood"):
+        if facts[name] is not None:
+            place = place_of(facts[name], root)
+            facts[name] = place if place.startswith("hub:") else _file_hash(place)
+    return facts
+
+
+@cache
+def _file_hash(path: str) -> str:
+    try:
+        return sha256_file(Path(path))
+    except OSError as error:
+        raise DubioError(f"cannot read {path}: {error.strerror}; name the folder of the tables by --data") from error

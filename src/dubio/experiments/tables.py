@@ -1,0 +1,184 @@
+"""Tables of a grid, rebuilt from its outcomes alone: words and numbers in rows, not yet in any format.
+
+methods    scores of the same predictions by error ROC-AUC: rank, gain over the reference with its interval, columns
+           won, tied and lost, the mean and s.d. over seeds on each set, costs, and the paper's gain
+systems    each with its own predictions: accuracy, NLL, ECE, AURC, means over columns, and what they cost
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from dubio.errors import DubioError
+from dubio.experiments.comparing import MORE_IS_BETTER, SYSTEM, Column, Comparison, Difference, compare
+from dubio.experiments.config import Grid
+from dubio.experiments.outcome import Outcome
+from dubio.experiments.published import Number, gain
+from dubio.metrics.evaluation import ADAPTER, REFERENCE
+from dubio.posteriors.registry import POSTERIORS
+from dubio.report.content import title_of
+
+PERCENT = {name for name in MORE_IS_BETTER if name not in ("nll", "brier", "aurc", "e_aurc", "augrc")}
+OF_SYSTEMS = ("accuracy", "nll", "ece_equal_width_15", "aurc")
+TITLES = {"error_roc_auc": "error ROC-AUC", "ece_equal_width_15": "ECE (15 bins)", "nll": "NLL", "aurc": "AURC",
+          "accuracy": "accuracy", "ood_roc_auc": "OOD ROC-AUC"}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Table:
+    """header, rows: what is shown. records: the same as plain values, a line each, for a machine."""
+
+    name: str
+    title: str
+    note: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    records: tuple[Mapping[str, Any], ...]
+
+
+def methods_table(
+    grid: Grid, outcomes: Sequence[Outcome], found: Comparison, published: Sequence[Number], reference: str = REFERENCE
+) -> Table:
+    """Scores of the same predictions, best rank first. Raises DubioError where the reference is not among them."""
+    if reference not in found.methods:
+        raise DubioError(f"the reference {reference!r} is not among the methods: {', '.join(found.methods)}")
+    verdicts = found.verdicts(reference)
+    theirs = _published_gains(grid, published)
+    rows: list[tuple[str, ...]] = []
+    records: list[dict[str, Any]] = []
+    for method in sorted(found.methods, key=found.ranks.__getitem__):
+        difference = found.difference(method, reference)
+        won = verdicts.get(method)
+        costs = _costs(outcomes, method)
+        rows.append((
+            grid_title(grid, method), f"{found.ranks[method]:.1f}",
+            "" if method == reference else interval(difference, found.metric),
+            "" if won is None else "/".join(map(str, won)),
+            *(spread(found.metric, column, method) for column in found.columns),
+            f"{costs[0]:.1f}", f"{costs[1]:.2f}", *((theirs.get(method, ""),) if theirs else ()),
+        ))  # fmt: skip
+        records += [
+            {"method": method, "model": c.model, "data": c.data, "metric": found.metric, "seeds": len(c.seeds),
+             "mean": found.mean(method, c), "sd": float(c.values[method].std(ddof=1)) if len(c.seeds) > 1 else None,
+             "mean_rank": found.ranks[method], "gain": difference.value, "gain_low": difference.low,
+             "gain_high": difference.high}
+            for c in found.columns
+        ]  # fmt: skip
+    several = len({c.model for c in found.columns}) > 1
+    header = ("method", "rank", f"gain over {title_of(reference).lower()}", "w/t/l",
+              *(f"{c.model} {c.data}" if several else c.data for c in found.columns),
+              "fit s", "ms/1000 rows", *(("paper’s gain",) if theirs else ()))  # fmt: skip
+    return Table("methods", f"{grid.name}: {TITLES.get(found.metric, found.metric)}", _note(found), header,
+                 tuple(rows), tuple(records))  # fmt: skip
+
+
+def systems_table(grid: Grid, outcomes: Sequence[Outcome], draws: int) -> Table | None:
+    """Systems with their own predictions; None where there is none but the adapter."""
+    if not any(name != ADAPTER for outcome in outcomes for name in outcome.systems):
+        return None
+    found = {metric: compare(outcomes, metric, methods=_systems(outcomes), draws=draws) for metric in OF_SYSTEMS}
+    first, reference = found["nll"], f"{SYSTEM}{ADAPTER}"
+    rows: list[tuple[str, ...]] = []
+    records: list[dict[str, Any]] = []
+    for system in sorted(first.methods, key=first.ranks.__getitem__):
+        name, cost = system.removeprefix(SYSTEM), _made(outcomes, system.removeprefix(SYSTEM))
+        means = [float(np.mean([found[m].mean(system, c) for c in first.columns])) for m in OF_SYSTEMS]
+        rows.append((
+            grid_title(grid, name), f"{first.ranks[system]:.1f}",
+            *(number(m, value) for m, value in zip(OF_SYSTEMS, means, strict=True)),
+            "" if system == reference else interval(first.difference(system, reference), "nll"),
+            *(spread("nll", column, system) for column in first.columns), *cost,
+        ))  # fmt: skip
+        records += [
+            {"system": name, "model": c.model, "data": c.data, "metric": m, "mean": found[m].mean(system, c),
+             "sd": float(c.values[system].std(ddof=1)) if len(c.seeds) > 1 else None}
+            for m in OF_SYSTEMS for c in found[m].columns
+        ]  # fmt: skip
+    header = ("system", "rank", *(TITLES[m] for m in OF_SYSTEMS), "NLL over the adapter’s",
+              *(f"NLL {c.model} {c.data}" for c in first.columns), "numbers stored", "made in s")  # fmt: skip
+    return Table("systems", f"{grid.name}: systems, each with its own predictions", _note(first), header, tuple(rows),
+                 tuple(records))  # fmt: skip
+
+
+def pair_table(found: Comparison, first: str, second: str) -> Table:
+    """Two methods, column by column and over all; raises DubioError where one is not among the methods."""
+    for name in (first, second):
+        if name not in found.methods:
+            raise DubioError(f"there is no method {name!r} in every cell; there are: {', '.join(found.methods)}")
+    parts = [(f"{c.model} {c.data}", [c]) for c in found.columns]
+    parts += [("all", list(found.columns))] if len(parts) > 1 else []
+    rows: list[tuple[str, ...]] = []
+    records: list[dict[str, Any]] = []
+    for name, columns in parts:
+        d = found.difference(first, second, columns)
+        means = [float(np.mean([found.mean(m, c) for c in columns])) for m in (first, second)]
+        rows.append((name, *(number(found.metric, m) for m in means), interval(d, found.metric), f"{d.p:.2g}"))
+        records.append({"column": name, first: means[0], second: means[1], "difference": d.value, "low": d.low,
+                        "high": d.high, "p": d.p})  # fmt: skip
+    title = f"{title_of(first)} against {title_of(second).lower()}: {TITLES.get(found.metric, found.metric)}"
+    return Table("pair", title, _note(found), ("set", first, second, "difference", "p"), tuple(rows), tuple(records))
+
+
+def number(metric: str, value: float) -> str:
+    """In percent where the metric is a share."""
+    return f"{100 * value:.1f}" if metric in PERCENT else f"{value:.3f}"
+
+
+def spread(metric: str, column: Column, method: str) -> str:
+    """Mean ± s.d. over seeds."""
+    values = column.values[method]
+    shown = number(metric, float(values.mean()))
+    return shown if len(values) < 2 else f"{shown} ± {number(metric, float(values.std(ddof=1)))}"
+
+
+def interval(d: Difference, metric: str) -> str:
+    """A difference with its interval."""
+    factor, digits = (100, 1) if metric in PERCENT else (1, 3)
+    value = f"{factor * d.value:+.{digits}f}"
+    return value if np.isnan(d.low) else f"{value} ({factor * d.low:+.{digits}f} to {factor * d.high:+.{digits}f})"
+
+
+def grid_title(grid: Grid, method: str) -> str:
+    """A method's, a variant's or a system's name in words."""
+    if method == ADAPTER:
+        return "The adapter itself"
+    if method in grid.posteriors:
+        kind = grid.posteriors[method].kind or method
+        return POSTERIORS[kind].title if kind == method else f"{POSTERIORS[kind].title} ({method})"
+    return method if method in grid.variants else title_of(method)
+
+
+def _note(found: Comparison) -> str:
+    seeds = sorted({len(c.seeds) for c in found.columns})
+    told = (
+        f"{len(found.columns)} pairs of model and set, {' or '.join(map(str, seeds))} seeds; mean ± s.d. over seeds; "
+    )
+    told += "intervals: 95 %, paired, over rows and seeds; w/t/l: columns won, tied, lost after Holm’s correction."
+    return told + (f" Not in every cell: {', '.join(found.left_out)}." if found.left_out else "")
+
+
+def _systems(outcomes: Sequence[Outcome]) -> list[str]:
+    return list(dict.fromkeys(f"{SYSTEM}{name}" for outcome in outcomes for name in outcome.systems))
+
+
+def _costs(outcomes: Sequence[Outcome], method: str) -> tuple[float, float]:
+    """Mean (seconds to fit, milliseconds a thousand rows)."""
+    told = [outcome.facts["methods"][method] for outcome in outcomes if method in outcome.facts["methods"]]
+    return (float(np.mean([t["fit_seconds"] for t in told])), float(np.mean([t["ms_per_1000"] for t in told])))
+
+
+def _made(outcomes: Sequence[Outcome], name: str) -> tuple[str, str]:
+    """(numbers stored, seconds to make) of a posterior, as its step told; blank for other systems."""
+    took = [o.facts.get("took", {}).get(f"posterior {name}", {}) for o in outcomes]
+    stored, spent = ([t[key] for t in took if key in t] for key in ("stored", "made_seconds"))
+    return f"{np.mean(stored):,.0f}" if stored else "", f"{np.mean(spent):.0f}" if spent else ""
+
+
+def _published_gains(grid: Grid, published: Sequence[Number]) -> dict[str, str]:
+    """Our method -> the paper's mean gain over its reference."""
+    if grid.published is None:
+        return {}
+    found = {ours: gain(list(published), theirs) for theirs, ours in grid.published.methods.items()}
+    return {ours: f"{told[0]:+.2f} ({told[1]})" for ours, told in found.items() if told is not None}

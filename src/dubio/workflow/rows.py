@@ -1,0 +1,30 @@
+"""A labelled table as trainers take it: class names, class ids, and a part held out."""
+
+import numpy as np
+
+from dubio.adapters.training import LabelledTexts
+from dubio.data.tables import TextTable
+from dubio.errors import DubioError
+
+
+def held_out(table: TextTable, seed: int, share: float = 0.1) -> tuple[TextTable, TextTable]:
+    """(held out, the others): about a share of the rows, repeated rows kept together on one side."""
+    _, group = np.unique(table.rows_hash, axis=0, return_inverse=True)
+    groups = int(group.max()) + 1
+    if groups < 2:
+        raise DubioError(f"{table.source}: nothing can be held out of {groups} distinct row; give --validation")
+    chosen = np.random.default_rng(seed).permutation(groups) < share * groups
+    return table.take(chosen[group]), table.take(~chosen[group])
+
+
+def label_names(table: TextTable) -> list[str]:
+    """The classes of a labelled table: ids 0..C-1 keep their order, names are sorted."""
+    assert table.raw_labels is not None
+    found = {str(value).strip() for value in table.raw_labels.to_pylist()}
+    numbers = all(name.isdigit() for name in found)
+    return sorted(found, key=lambda name: (int(name), name) if numbers else (0, name))
+
+
+def labelled(table: TextTable, labels: list[str]) -> LabelledTexts:
+    """The table as the trainer takes it; raises DubioError on a label outside `labels`."""
+    return LabelledTexts(table.texts, table.pairs, table.label_ids(labels), table.content_hash)

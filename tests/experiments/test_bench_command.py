@@ -1,0 +1,120 @@
+"""`dubio bench`: run, status, show and compare as a user types them."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from pyarrow import parquet
+from tiny_grid import config, write
+
+from tiny_classifier import dubio
+
+
+@pytest.fixture
+def results(finished):
+    return finished[0] / "results" / "small"
+
+
+def test_run_and_status(small, tmp_path):
+    path = write(tmp_path, config(small, seeds=[0]))
+    store = ("--store", tmp_path / "store")
+    before = dubio("bench", "status", path, *store)
+    assert "adapter    0 of 1" in before.out
+    done = dubio("bench", "run", path, *store, "--results", tmp_path / "results")
+    assert done.code == 0, done
+    assert (tmp_path / "results" / "small" / "tiny-topics-0.json").exists()
+    assert "score      1 of 1" in dubio("bench", "status", path, *store, "--only", "seed=0").out
+
+
+def test_show_prints_the_table_and_writes_every_format(results, tmp_path):
+    shown = dubio("bench", "show", results, "--draws", 50, "--out", tmp_path)
+    assert shown.code == 0, shown
+    assert re.search(r"\| Softmax response +\|", shown.out)
+    assert "LoRA ensemble" in shown.out
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "index.html", "tables.md", "tables.tex", "methods.parquet", "systems.parquet"
+    }  # fmt: skip
+    lines = (tmp_path / "tables.tex").read_text().splitlines()
+    assert lines[2].startswith(r"\begin{tabular}{l")
+    assert all(line.count("&") == lines[4].count("&") for line in lines[6:8])
+    record = parquet.read_table(tmp_path / "methods.parquet").to_pylist()[0]
+    assert record["seeds"] == 2
+    page = (tmp_path / "index.html").read_text()
+    assert "<script" not in page
+    assert "±" in page
+
+
+def test_two_sets_get_a_critical_difference(results, tmp_path):
+    twice = tmp_path / "small"
+    twice.mkdir()
+    values = yaml.safe_load((results / "config.yaml").read_text())
+    values["data"]["other"] = values["data"]["topics"]
+    (twice / "config.yaml").write_text(yaml.safe_dump(values))
+    for path in results.glob("tiny-topics-*"):
+        (twice / path.name).write_bytes(path.read_bytes())
+        other = twice / path.name.replace("topics", "other")
+        text = path.read_bytes()
+        other.write_bytes(text.replace(b'"topics"', b'"other"') if path.suffix == ".json" else text)
+    shown = dubio("bench", "show", twice, "--draws", 50, "--out", tmp_path / "out")
+    assert shown.code == 0, shown
+    assert "<svg" in (tmp_path / "out" / "index.html").read_text()
+
+
+def test_other_metrics(results):
+    shown = dubio("bench", "show", results, "--metric", "ood_roc_auc", "--draws", 0, "--methods", "softmax_response,md")
+    assert shown.code == 0, shown
+    assert "OOD ROC-AUC" in shown.out
+
+
+def test_compare_two_methods(results):
+    shown = dubio("bench", "compare", results, "probe", "--draws", 100)
+    assert shown.code == 0, shown
+    assert "Anchored probe on calibration against softmax response" in shown.out
+    system = dubio("bench", "compare", results, "system:ensemble", "system:adapter", "--metric", "nll")
+    assert system.code == 0, system
+
+
+def test_published_numbers_stand_beside(results, tmp_path):
+    values = yaml.safe_load((results / "config.yaml").read_text())
+    values["published"] = {"source": "A paper", "methods": {"AdUE (Ours)": "adue_unguarded"}}
+    folder = tmp_path / "small"
+    folder.mkdir()
+    for path in results.iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    (folder / "config.yaml").write_text(yaml.safe_dump(values))
+    table = tmp_path / "published.csv"
+    table.write_text(
+        "source,model,dataset,method,config,metric,value,std,unit\n"
+        "A paper T1,big,S1,SR,,error-ROC-AUC,70,1,%\nA paper T1,big,S1,AdUE (Ours),,error-ROC-AUC,71.5,1,%\n"
+        "A paper T1,big,S2,SR,,error-ROC-AUC,80,,%\nA paper T1,big,S2,AdUE (Ours),,error-ROC-AUC,80.1,1,%\n"
+    )
+    shown = dubio("bench", "show", folder, "--draws", 20, "--published", table)
+    assert shown.code == 0, shown
+    assert "+0.80 (2)" in shown.out
+    table.write_text("not,a,table\n1,2,3\n")
+    assert dubio("bench", "show", folder, "--published", table).code == 2
+
+
+WRONG = {
+    "no config": (("run", "nowhere.yaml"), "cannot read nowhere.yaml"),
+    "an unknown executor": (("run", "GRID", "--executor", "slurm"), "no executor"),
+    "an address without Ray": (("run", "GRID", "--address", "auto"), "--address"),
+    "a cell that is not there": (("status", "GRID", "--only", "seed=7"), "seed=7"),
+    "no results": (("show", "."), "no results"),
+    "no such metric": (("show", "RESULTS", "--metric", "auc"), "no metric"),
+    "no reference": (("show", "RESULTS", "--methods", "md"), "reference"),
+    "no such method": (("compare", "RESULTS", "mdd"), "mdd"),
+    "no such method at all": (("show", "RESULTS", "--methods", "mdd"), "in every cell"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_bad_input_is_one_line_and_exit_code_2(small, results, tmp_path, name):
+    arguments, told = WRONG[name]
+    places = {"GRID": write(tmp_path, config(small)), "RESULTS": results, ".": tmp_path}
+    done = dubio("bench", *(places.get(a, a) for a in arguments))
+    assert done.code == 2, done
+    assert told in done.err
+    assert done.err.count("\n") == 1
+    assert {path.name for path in Path(tmp_path).iterdir()} <= {"grid.yaml"}

@@ -1,0 +1,73 @@
+"""What a config may say, and the one line in which a wrong one is refused."""
+
+import pytest
+from tiny_grid import config, write
+
+from dubio.errors import DubioError
+from dubio.experiments.config import read_config
+
+
+def test_a_config_is_read(small, tmp_path):
+    grid = read_config(write(tmp_path, config(small)))
+    assert grid.seeds == (0, 1)
+    assert grid.data["topics"].rows.train == 200
+
+
+def changed(*path, to):
+    def change(values):
+        at = values
+        for part in path[:-1]:
+            at = at.setdefault(part, {})
+        at[path[-1]] = to
+
+    return change
+
+
+WRONG = {
+    "an unknown key": (changed("sedes", to=[1]), "sedes"),
+    "no seeds": (changed("seeds", to=[]), "seeds"),
+    "a seed twice": (changed("seeds", to=[1, 1]), "twice"),
+    "an unknown family": (changed("models", "tiny", "family", to="ernie"), "models.tiny.family"),
+    "an unknown training setting": (changed("training", "learning_rat", to=1), "learning_rat"),
+    "a setting of a posterior's run": (changed("posteriors", "ensemble", to={"training": {"rang": 2}}), "rang"),
+    "an unknown posterior": (changed("posteriors", "lapalce", to={}), "lapalce"),
+    "an unknown setting of a posterior": (changed("posteriors", "tfb", to={"plan": {"members": 2}}), "members"),
+    "an unknown setting of a trained one": (changed("posteriors", "blob", to={"plan": {"betta": 2}}), "betta"),
+    "a bad value of one": (changed("posteriors", "blob", to={"plan": {"kl_schedule": "never"}}), "kl_schedule"),
+    "alone of what has no run": (changed("posteriors", "laplace", to={"alone": "x"}), "run of its own"),
+    "an unknown method": (changed("methods", to=["softmax_response", "mdd"]), "mdd"),
+    "a variant of nothing": (changed("variants", "new", to={"of": "adeu"}), "variants.new.of"),
+    "a variant with a bad option": (changed("variants", "new", to={"of": "adue", "alfas": [1]}), "alfas"),
+    "a variant called as a method": (changed("variants", "md", to={"of": "rmd"}), "variants.md"),
+    "predictions of nothing": (changed("predictions", to=["ensemble"]), "ensemble"),
+    "resources of no step": (changed("resources", "training", to={"cpus": 2}), "training"),
+    "no test table": (lambda values: values["data"]["topics"].pop("test"), "data.topics.test"),
+    "a share of nothing": (changed("certification", to=0), "certification"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_wrong_config_is_refused_in_one_line(small, tmp_path, name):
+    change, told = WRONG[name]
+    values = config(small)
+    change(values)
+    path = write(tmp_path, values)
+    with pytest.raises(DubioError) as refused:
+        read_config(path)
+    message = str(refused.value)
+    assert str(path) in message
+    assert told in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize("text", ["a: [", "just words", "\xff"])
+def test_what_is_not_a_config_is_refused(tmp_path, text):
+    path = tmp_path / "grid.yaml"
+    path.write_bytes(text.encode("latin-1"))
+    with pytest.raises(DubioError, match=str(path)):
+        read_config(path)
+
+
+def test_an_absent_config_is_refused(tmp_path):
+    with pytest.raises(DubioError, match="cannot read"):
+        read_config(tmp_path / "grid.yaml")

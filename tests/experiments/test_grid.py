@@ -1,0 +1,160 @@
+"""A grid from config to outcomes: what it leaves, what it does not do again, and what a failure does."""
+
+import json
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+from tiny_grid import config, made, run
+
+from dubio.errors import DubioError
+from dubio.experiments.outcome import read_outcome
+from dubio.experiments.running import Run
+from dubio.experiments.steps import cells_of
+from dubio.experiments.store import StepStore
+from dubio.experiments.work import run_step
+from tiny_classifier import save_base
+
+
+def outcome(folder, name="tiny-topics-0"):
+    path = folder / "results" / "small" / f"{name}.json"
+    return read_outcome(path, path.with_suffix(".parquet"))
+
+
+def test_every_cell_leaves_an_outcome(finished):
+    folder, _, _, status, lines = finished
+    assert status.complete
+    names = {path.stem for path in (folder / "results" / "small").glob("*.json")}
+    assert names == {f"tiny-topics-{seed}{whose}" for seed in (0, 1) for whose in ("", "-ensemble")}
+    assert (folder / "results" / "small" / "config.yaml").read_bytes() == (folder / "grid.yaml").read_bytes()
+    assert len(lines) == 1 + 2 * 11
+    assert "min left" in lines[-1]
+
+
+def test_an_outcome_holds_what_was_measured(finished):
+    found = outcome(finished[0])
+    assert found.place == ("tiny", "topics", 0, "own")
+    assert len(found.wrong) == 150
+    assert set(found.ranks) == {
+        "softmax_response", "md", "probe", "adue_unguarded", "adue_bce", "mc_dropout.mutual_information"
+    }  # fmt: skip
+    for method, ranks in found.ranks.items():
+        assert np.isclose(found.figure(method, "error_roc_auc"), roc_auc_score(found.wrong, ranks), atol=1e-5)
+    assert {"adapter", "ensemble", "mc_dropout", "cores", "lora_xs"} <= set(found.systems)
+    wrong, loss, _ = found.systems["ensemble"]
+    assert np.isclose(found.figure("system:ensemble", "accuracy"), 1 - wrong.mean(), atol=1e-5)
+    assert np.isclose(found.figure("system:ensemble", "nll"), loss.mean(), rtol=1e-4)
+    assert found.figure("md", "ood_roc_auc") > 0.5
+    assert (found.systems["adapter"][0] == found.wrong).all()
+
+
+def test_an_outcome_says_where_it_comes_from(finished):
+    facts = outcome(finished[0]).facts
+    assert facts["took"]["adapter"]["rows"]["test"] == 150
+    assert facts["took"]["posterior ensemble"]["stored"] > 0
+    assert facts["machine"]["versions"]["torch"]
+    assert set(facts["steps"]) >= {"represent tiny-topics-0", "samples ensemble tiny-topics-0"}
+
+
+def test_the_mean_of_a_posterior_is_judged_as_well(finished):
+    mean, own = outcome(finished[0], "tiny-topics-0-ensemble"), outcome(finished[0])
+    assert mean.place[3] == "ensemble"
+    assert (mean.wrong == own.systems["ensemble"][0]).all()
+    assert "md" in mean.facts["left_out"]  # it has no train rows
+
+
+def test_a_finished_grid_is_not_done_again(finished, small):
+    folder, values, _, _, _ = finished
+    before = {path: path.stat().st_mtime_ns for path in (folder / "store").rglob("step.json")}
+    _, status, lines = run(folder, values)
+    assert status.complete
+    assert len(lines) == 1
+    assert {path: path.stat().st_mtime_ns for path in (folder / "store").rglob("step.json")} == before
+    assert all(len((path.parent / "times").read_text().splitlines()) == 1 for path in before)
+
+
+def test_a_changed_option_does_what_depends_on_it(finished, tmp_path):
+    folder, values, _, _, _ = finished
+    _, status, lines = run(folder, {**values, "certification": 0.25}, results=tmp_path)
+    assert status.complete
+    assert [line.split()[1] for line in lines[1:]] == ["score"] * 4
+    # and back: the first outcomes are in the store still
+    assert len(run(folder, values, results=tmp_path / "again")[2]) == 1
+
+
+def test_results_outlive_the_store(finished, tmp_path):
+    folder, values, _, _, _ = finished
+    whole, _ = made(folder, values, store=tmp_path / "empty")
+    assert whole.steps() == []
+    assert whole.status().complete
+    assert whole.status().counts["adapter"] == (2, 0, 2)
+    facts = folder / "results" / "small" / "tiny-topics-1.json"
+    kept = facts.read_text()
+    try:
+        facts.write_text("{}")
+        assert {str(step.cell) for step in whole.steps()} == {"tiny-topics-1"}
+    finally:
+        facts.write_text(kept)
+
+
+def test_cells_that_are_the_same_share_their_steps(small, tmp_path):
+    base = str(small.base)
+    values = config(small, seeds=[0], models={name: {"base": base, "family": "bert"} for name in ("one", "two")})
+    _, status, lines = run(tmp_path, values)
+    assert status.complete
+    assert len(lines) == 4
+    assert [outcome(tmp_path, f"{name}-topics-0").place[0] for name in ("one", "two")] == ["one", "two"]
+
+
+def test_cells_can_be_chosen(small, tmp_path):
+    whole, _ = made(tmp_path, config(small), only=lambda cell: cell.seed == 1)
+    assert {step.cell.seed for step in whole.steps()} == {1}
+    assert [step.kind for step in whole.steps()] == ["adapter", "represent", "score"]
+
+
+def test_a_failed_step_is_recorded_and_the_grid_goes_on(small, tmp_path):
+    broken = save_base(tmp_path / "base", seed=1)
+    models = {"broken": {"base": str(broken), "family": "bert"}, "tiny": {"base": str(small.base), "family": "bert"}}
+    values, weights = config(small, seeds=[0], models=models), broken / "model.safetensors"
+    kept = weights.read_bytes()
+    weights.write_bytes(b"no weights")
+    _, status, lines = run(tmp_path, values)
+    assert not status.complete
+    assert status.counts["adapter"] == (1, 1, 2)
+    assert status.counts["score"] == (1, 0, 2)
+    (error,) = status.failed.values()
+    assert "\n" not in error
+    assert sum("failed" in line for line in lines) == 3  # the step, and the two that need it
+    failure = next((tmp_path / "store").rglob("failed.json"))
+    assert "Traceback" in json.loads(failure.read_text())["trace"]
+    # mended, it is tried again, and nothing else is
+    weights.write_bytes(kept)
+    _, status, lines = run(tmp_path, values)
+    assert status.complete
+    assert not status.failed
+    assert sum(line.startswith("[") for line in lines) == 3
+
+
+def test_a_damaged_record_is_done_again(small, tmp_path):
+    whole, _ = made(tmp_path, config(small, seeds=[0]))
+    step = whole.steps()[0]
+    run_step(step, whole.store)
+    store = StepStore(whole.store)
+    record = store.folder(step.kind, step.key) / "step.json"
+    record.write_text("{")
+    assert store.record(step.kind, step.key) is None
+    assert run_step(step, whole.store)["key"] == step.key
+    assert store.tries(step.kind, step.key) == 2
+
+
+def test_damaged_outcomes_are_refused(finished, tmp_path):
+    source = finished[0] / "results" / "small" / "tiny-topics-0.json"
+    (tmp_path / "cell.json").write_bytes(source.read_bytes())
+    (tmp_path / "cell.parquet").write_bytes(source.with_suffix(".parquet").read_bytes()[:100])
+    with pytest.raises(DubioError, match="run the grid again"):
+        read_outcome(tmp_path / "cell.json", tmp_path / "cell.parquet")
+
+
+def test_cells_come_seed_by_seed(finished):
+    whole: Run = finished[2]
+    assert [cell.seed for cell in cells_of(whole.grid)] == [0, 1]

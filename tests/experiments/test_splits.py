@@ -1,0 +1,83 @@
+"""Cuts of a set: disjoint, repeated rows on one side, the same for the same seed, what repeats test dropped."""
+
+import csv
+
+import pytest
+
+from dubio.data.splits import overlap
+from dubio.errors import DubioError
+from dubio.experiments.config import DataSet
+from dubio.experiments.splits import read_split
+
+
+def table(path, texts, labels=None):
+    with path.open("w", newline="") as opened:
+        rows = zip(texts, labels or [str(i % 3) for i in range(len(texts))], strict=True)
+        csv.writer(opened).writerows([["text", "label"], *rows])
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path):
+    words = [f"row number {i}" for i in range(200)]
+    table(tmp_path / "train.csv", [*words, *words[:40], "seen  in test", "seen in test"])
+    table(tmp_path / "test.csv", [f"test row {i}" for i in range(50)] + ["seen in test"])
+    return tmp_path
+
+
+def cut(folder, **changes):
+    data = {"train": "train.csv", "test": "test.csv", "rows": {"validation": 0.1, "calibration": 40}, **changes}
+    return read_split(DataSet.model_validate(data), folder, False)
+
+
+def test_no_two_tables_share_a_row_and_none_is_lost(folder):
+    split = cut(folder)
+    assert set(split.tables) == {"test", "calibration", "validation", "train"}
+    names = list(split.tables)
+    for i, first in enumerate(names):
+        for second in names[i + 1 :]:
+            assert not overlap(split.tables[first].rows_hash, split.tables[second].rows_hash).any()
+    assert sum(split.rows[name] for name in ("calibration", "validation", "train")) == 240
+    assert split.dropped == {"train": 2}
+    assert split.labels == ("0", "1", "2")
+
+
+def test_sizes_are_as_asked_up_to_a_group(folder):
+    rows = cut(folder).rows
+    assert 40 <= rows["calibration"] <= 41
+    assert 24 <= rows["validation"] <= 25
+    limited = cut(folder, rows={"train": 30, "test": 10, "validation": 5, "calibration": 0.5}).rows
+    assert (limited["train"], limited["test"]) == (30, 10)
+    assert 120 <= limited["calibration"] <= 121
+
+
+def test_the_seed_of_the_cut_decides(folder):
+    first, again, other = cut(folder), cut(folder), cut(folder, seed=7)
+    for name in first.tables:
+        assert first.tables[name].content_hash == again.tables[name].content_hash
+    assert first.tables["calibration"].content_hash != other.tables["calibration"].content_hash
+    assert first.tables["test"].content_hash == other.tables["test"].content_hash
+
+
+def test_named_tables_are_taken_and_cleaned(folder):
+    table(folder / "held.csv", ["test row 3", "held 1", "held 2", "row number 5"], ["0", "1", "2", "0"])
+    split = cut(folder, calibration="held.csv")
+    assert list(split.tables["calibration"].texts) == ["held 1", "held 2", "row number 5"]
+    assert split.dropped["calibration"] == 1
+    assert "row number 5" not in list(split.tables["train"].texts)
+
+
+def test_out_of_domain_rows_need_no_labels(folder):
+    (folder / "away.csv").write_text("text\nfar away\n")
+    assert len(cut(folder, ood="away.csv").tables["ood"]) == 1
+
+
+def test_shares_that_leave_nothing_are_refused(folder):
+    with pytest.raises(DubioError, match="to train on"):
+        cut(folder, rows={"validation": 100, "calibration": 200})
+
+
+def test_rows_of_a_cut_keep_the_tables_order(folder):
+    numbers = [int(text.split()[-1]) for text in cut(folder, rows={"train": 30}).tables["train"].texts]
+    once = [number for number in numbers if number >= 40]  # the others are repeated at the end
+    assert once == sorted(once)

@@ -1,0 +1,76 @@
+"""Keys of steps: what changes them, and what does not."""
+
+from pathlib import Path
+
+import pytest
+from tiny_grid import config, write
+
+from dubio.errors import DubioError
+from dubio.experiments.config import read_config
+from dubio.experiments.steps import cells_of, steps_of
+
+
+def keys(folder, values, cell=0):
+    grid = read_config(write(folder, values))
+    last = steps_of(grid, cells_of(grid)[cell], Path("/"))
+    return {f"{s.kind} {s.name}".strip(): s.key for step in last for s in step.all()}
+
+
+@pytest.fixture
+def values(small):
+    return config(small, posteriors={"laplace": {}, "ensemble": {"plan": {"members": 2}}})
+
+
+def changed(folder, values, **changes):
+    """Steps whose key differs."""
+    before, after = keys(folder, values), keys(folder, {**values, **changes})
+    assert before.keys() == after.keys()
+    return {name for name in before if before[name] != after[name]}
+
+
+def test_the_same_config_gives_the_same_keys(values, tmp_path):
+    assert changed(tmp_path, values, about="other words") == set()
+
+
+def test_a_method_concerns_the_scores_only(values, tmp_path):
+    assert changed(tmp_path, values, methods=["softmax_response"]) == {"score"}
+    assert changed(tmp_path, values, certification=0.2) == {"score"}
+
+
+def test_training_concerns_everything(values, tmp_path):
+    assert changed(tmp_path, values, training={**values["training"], "rank": 4}) == set(keys(tmp_path, values))
+
+
+def test_a_posterior_concerns_its_samples_and_the_scores(values, tmp_path):
+    other = {"laplace": {}, "ensemble": {"plan": {"members": 3}}}
+    found = changed(tmp_path, values, posteriors=other)
+    assert found == {"posterior ensemble", "samples ensemble", "score"}
+    other = {"laplace": {"samples": 3}, "ensemble": {"plan": {"members": 2}}}
+    assert changed(tmp_path, values, posteriors=other) == {"samples laplace", "score"}
+
+
+def test_the_trainer_concerns_the_adapter_but_no_run_of_a_posterior(values, tmp_path):
+    found = changed(tmp_path, values, trainer="transformers")
+    assert "posterior ensemble" not in found
+    assert {"adapter", "represent", "posterior laplace", "samples laplace", "score"} <= found
+
+
+def test_the_bytes_of_a_table_count_and_not_its_place(values, small, tmp_path):
+    copy = tmp_path / "elsewhere.csv"
+    copy.write_bytes(small.test.read_bytes())
+    moved = {"topics": {**values["data"]["topics"], "test": str(copy)}}
+    assert changed(tmp_path, values, data=moved) == set()
+    edited = tmp_path / "edited.csv"
+    edited.write_bytes(small.test.read_bytes() + b"9999,one more row,food\n")
+    assert changed(tmp_path, values, data={"topics": {**values["data"]["topics"], "test": str(edited)}})
+
+
+def test_seeds_are_cells_of_their_own(values, tmp_path):
+    first, second = keys(tmp_path, values), keys(tmp_path, values, cell=1)
+    assert not set(first.values()) & set(second.values())
+
+
+def test_an_absent_table_is_named(values, tmp_path):
+    values["data"]["topics"]["test"] = "/nowhere.csv"
+    with pytest.raises(DubioError, match=r"/nowhere\.csv.*--data"):
+        keys(tmp_path, values)
