@@ -47,6 +47,18 @@ def run(
         raise SystemExit(1)
 
 
+def dry(config: Path) -> None:
+    """One cell of each model on a tiny base and made-up rows; exit code 1 where a step failed."""
+    from dubio.experiments.dry import dry_run
+
+    found = dry_run(read_config(config), _say)
+    for step, error in found.failed.items():
+        print(f"failed {step}: {error}", file=sys.stderr)
+    if not found.complete:
+        raise SystemExit(1)
+    print("everything in this config works together")
+
+
 def status(config: Path, data: Path | None, store: Path, only: Sequence[str]) -> None:
     """How many steps of each kind are done, which failed, and the time left."""
     from dubio.experiments.running import Run

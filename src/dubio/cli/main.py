@@ -237,11 +237,16 @@ def bench_run(
     only: Only = None,
     executor: Annotated[str, typer.Option(help="local: one step after another; ray: tasks of a cluster.")] = "local",
     address: Annotated[str | None, typer.Option(help="Of a Ray cluster (default: one on this machine).")] = None,
+    dry: Annotated[bool, typer.Option("--dry", help="Only try it out: tiny random models, made-up rows.")] = False,
 ) -> None:
     """Do every step of a grid that is not done yet; a killed grid goes on."""
+    from dubio.cli.bench import dry as dry_run
     from dubio.cli.bench import run
 
-    run(config, data, store, results, only or [], (executor, address))
+    if dry:
+        dry_run(config)
+    else:
+        run(config, data, store, results, only or [], (executor, address))
 
 
 @bench.command("status")
