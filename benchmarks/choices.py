@@ -55,7 +55,7 @@ def log_probabilities(host, parameters, values, rows):
     with torch.no_grad():
         stack = parameters.stack(values)
     engine = StackEngine(host.model, host.site, stack, host.inputs)
-    tokens = tokenize(host, rows.texts, None)
+    tokens = tokenize(host, rows.texts, rows.pairs)
     out = np.empty((len(stack), len(rows.texts), len(host.labels)))
     for at in batches(np.array([len(ids) for ids in tokens["input_ids"]]), 2048):
         batch = pad({key: [ids[i] for i in at] for key, ids in tokens.items()}, host)
@@ -70,12 +70,12 @@ def system(log_p, labels):
     return {m.metric[7:]: round(m.value, 4) for m in found if m.metric[7:] in wanted}
 
 
-def judged(table, labels):
+def judged(table, labels, classes=4):
     """Members, their mean, and what mutual information and entropy say of right and wrong answers."""
     members = [system(own, labels) for own in table]
     mean, mi = log_mean(table), mutual_information(table)
     entropy, wrong = predictive_entropy(table), mean.argmax(axis=1) != labels
-    edges = [np.linspace(0, np.log(len(LETTERS)), BINS + 1), np.linspace(0, max(float(mi.max()), 1e-6), BINS + 1)]
+    edges = [np.linspace(0, np.log(classes), BINS + 1), np.linspace(0, max(float(mi.max()), 1e-6), BINS + 1)]
     pictures = {name: np.histogram2d(entropy[at], mi[at], edges)[0].astype(int).tolist()
                 for name, at in (("right", ~wrong), ("wrong", wrong))}  # fmt: skip
     return {
