@@ -60,7 +60,7 @@ def test_a_lost_worker_is_made_good(cluster, small, tmp_path):
                 for process in Path("/proc").glob("[0-9]*"):
                     try:
                         command = (process / "cmdline").read_bytes()
-                        held = b"ray::_task" in command
+                        held = b"ray::run_step" in command
                     except OSError:
                         continue
                     if held and len(killed) < 3:

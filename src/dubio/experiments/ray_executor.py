@@ -6,7 +6,8 @@ own is not tried again: it is recorded, as in this process.
 """
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +22,18 @@ RETRIES = 3  # of a task whose worker was lost
 
 
 class RayExecutor:
-    """address: of a cluster; None: one of this machine's own. cpus: of that one."""
+    """address: of a cluster; None: one of this machine's own. cpus: of that one. work: what a task does with a step."""
 
-    def __init__(self, address: str | None = None, cpus: int | None = None) -> None:
+    def __init__(
+        self, address: str | None = None, cpus: int | None = None,
+        work: Callable[[Step, Path], dict[str, Any]] = run_step,
+    ) -> None:  # fmt: skip
         try:
             import ray
         except ImportError as error:
             raise DubioError("--executor ray needs Ray: pip install 'dubio[ray]'") from error
         self.ray: Any = ray
+        self.work = work
         options: dict[str, Any] = {"address": address} if address else {"num_cpus": cpus, "include_dashboard": False}
         try:
             ray.init(ignore_reinit_error=True, log_to_driver=False, logging_level=logging.ERROR, **options)
@@ -37,43 +42,54 @@ class RayExecutor:
 
     def run(self, steps: Sequence[Step], root: Path, resources: Mapping[str, Resources]) -> Iterator[Finished]:
         """As steps end; those that need one that failed are not tried."""
-        known = {step.key for step in steps}
-        waits = {s.key: {need.key for need in s.needs.values() if need.key in known} for s in steps}
-        waiting = {step.key: step for step in steps}
-        failed: dict[str, str] = {}
-        running: dict[Any, Step] = {}
-        remote = self.ray.remote(max_retries=RETRIES, retry_exceptions=False)(_task)
+        remote = self.ray.remote(max_retries=RETRIES, retry_exceptions=False)(self.work)
         most = max(2, WAITING * int(self.ray.cluster_resources().get("CPU", 1)))
-        while waiting or running:
-            for key, step in [*waiting.items()]:
-                error = next((failed[need] for need in waits[key] if need in failed), "")
-                if error:
-                    failed[key] = error
-                    del waiting[key]
-                    yield step, None, error
-                elif len(running) < most and not any(need in waiting or need in _keys(running) for need in waits[key]):
-                    need = resources.get(step.kind, Resources(cpus=1, gpus=0))
-                    running[remote.options(num_cpus=need.cpus, num_gpus=need.gpus).remote(step, root)] = step
-                    del waiting[key]
-            if not running:
-                continue
+        queue, running = _Queue(steps), dict[Any, Step]()
+        while queue.ready or running:
+            while queue.ready and len(running) < most:
+                step = queue.ready.popleft()
+                need = resources.get(step.kind, Resources(cpus=1, gpus=0))
+                running[remote.options(num_cpus=need.cpus, num_gpus=need.gpus).remote(step, root)] = step
             for task in self.ray.wait([*running], num_returns=1)[0]:
-                step = running.pop(task)
+                step, record, error = running.pop(task), None, ""
                 try:
-                    yield step, self.ray.get(task), ""
+                    record = self.ray.get(task)
                 except Exception as problem:  # the step's own, or a worker lost too often
                     cause = getattr(problem, "cause", None) or problem
-                    failed[step.key] = " ".join(f"{type(cause).__name__}: {cause}".split())
-                    yield step, None, failed[step.key]
+                    error = " ".join(f"{type(cause).__name__}: {cause}".split())
+                yield step, record, error
+                yield from ((other, None, error) for other in queue.ended(step, failed=record is None))
 
     def close(self) -> None:
         """Leaves the cluster; one of our own ends."""
         self.ray.shutdown()
 
 
-def _keys(running: Mapping[Any, Step]) -> set[str]:
-    return {step.key for step in running.values()}
+class _Queue:
+    """Steps whose needs are done, in order; and what waits for the others."""
 
+    def __init__(self, steps: Sequence[Step]) -> None:
+        known = {step.key for step in steps}
+        self.missing = {s.key: {need.key for need in s.needs.values() if need.key in known} for s in steps}
+        self.waiting: dict[str, list[Step]] = {}
+        for step in steps:
+            for key in self.missing[step.key]:
+                self.waiting.setdefault(key, []).append(step)
+        self.ready = deque(step for step in steps if not self.missing[step.key])
 
-def _task(step: Step, root: Path) -> dict[str, Any]:
-    return run_step(step, root)
+    def ended(self, step: Step, *, failed: bool) -> list[Step]:
+        """Makes ready what waited for it alone; of a failed step, returns all that can never be done now."""
+        if not failed:
+            for other in self.waiting.pop(step.key, []):
+                self.missing[other.key].discard(step.key)
+                if not self.missing[other.key]:
+                    self.ready.append(other)
+            return []
+        lost: dict[str, Step] = {}
+        todo = [step]
+        while todo:
+            for other in self.waiting.pop(todo.pop().key, []):
+                if other.key not in lost:
+                    lost[other.key] = other
+                    todo.append(other)
+        return [*lost.values()]
