@@ -204,17 +204,23 @@ def score(
     artifact: Artifact = None,
     letters: Letters = None,
     prompt: Prompt = None,
+    executor: Annotated[str, typer.Option(help="local; ray: Parquet shards by workers of a Ray cluster.")] = "local",
+    address: Annotated[str | None, typer.Option(help="Of the cluster (default: one on this machine).")] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Of Ray, each with a model of its own.")] = 2,
     quiet: Quiet = False,
 ) -> None:
     """Add label, probability, uncertainties, error probability and answer/abstain to each row of a table."""
     from dubio.cli.common import Session
-    from dubio.cli.score import run
+    from dubio.cli.score import run, run_on
 
     columns = (text, pair, None)
     session = Session(
         adapter, base, device, precision, columns, max_length, cache, quiet, artifact, letters=letters, prompt=prompt
     )
-    run(session, table, output, (risk, delta), methods)
+    if executor == "local" and address is None:
+        run(session, table, output, (risk, delta), methods)
+    else:
+        run_on(executor, session, table, output, (risk, delta), methods, (address, workers))
 
 
 bench = typer.Typer(help="Run grids of models, sets, seeds and methods; tabulate them.", no_args_is_help=True)

@@ -8,7 +8,7 @@ from dubio.decisions.threshold import check_budget
 from dubio.errors import DubioError
 from dubio.workflow.evaluation import promise
 from dubio.workflow.opening import posteriors_of
-from dubio.workflow.scoring import Decision, narrowed, score_rows
+from dubio.workflow.scoring import Decision, narrowed, score_rows, with_columns
 
 
 def run(session: Session, source: str, output: Path, budget: tuple[float, float], methods: str | None = None) -> None:
@@ -23,14 +23,23 @@ def run(session: Session, source: str, output: Path, budget: tuple[float, float]
     promised = promise(artifact, *budget)
     stored = session.prepare({"new": table}, ("new",), posteriors_of(artifact))["new"].stored
     scored = score_rows(artifact, stored, Decision.of(artifact, promised))
-    frame = table.frame
-    for name in scored.column_names:
-        if name in frame.column_names:
-            frame = frame.drop_columns([name])
-        frame = frame.append_column(name, scored.column(name))
-    write_frame(frame, output)
+    write_frame(with_columns(table.frame, scored), output)
     answered = sum(value == "answer" for value in scored.column("decision").to_pylist())
     print(promised.promise, f"answered {answered} of {len(table)} rows; wrote {output}", sep="\n")
+
+
+def run_on(
+    executor: str, session: Session, source: str, output: Path, budget: tuple[float, float], methods: str | None,
+    cluster: tuple[str | None, int],
+) -> None:  # fmt: skip
+    """By another executor than this process; raises DubioError on one that is unknown, or an address without Ray."""
+    if executor not in ("local", "ray"):
+        raise DubioError(f"no executor {executor!r}; choose local or ray")
+    if executor != "ray":
+        raise DubioError("--address is for --executor ray")
+    from dubio.cli.score_ray import run as run_ray
+
+    run_ray(session, source, output, budget, methods, cluster)
 
 
 def check_apart(source: str, output: Path) -> None:

@@ -21,6 +21,20 @@ WAITING = 2  # tasks given out for each processor
 RETRIES = 3  # of a task whose worker was lost
 
 
+def connect(address: str | None, cpus: int | None) -> Any:
+    """Ray, connected to a cluster, or to a new one of this machine; raises DubioError where either is not there."""
+    try:
+        import ray
+    except ImportError as error:
+        raise DubioError("--executor ray needs Ray: pip install 'dubio[ray]'") from error
+    options: dict[str, Any] = {"address": address} if address else {"num_cpus": cpus, "include_dashboard": False}
+    try:
+        ray.init(ignore_reinit_error=True, log_to_driver=False, logging_level=logging.ERROR, **options)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise DubioError(f"no Ray cluster at {address}: {' '.join(str(error).split())[:200]}") from error
+    return ray
+
+
 class RayExecutor:
     """address: of a cluster; None: one of this machine's own. cpus: of that one. work: what a task does with a step."""
 
@@ -28,17 +42,8 @@ class RayExecutor:
         self, address: str | None = None, cpus: int | None = None,
         work: Callable[[Step, Path], dict[str, Any]] = run_step,
     ) -> None:  # fmt: skip
-        try:
-            import ray
-        except ImportError as error:
-            raise DubioError("--executor ray needs Ray: pip install 'dubio[ray]'") from error
-        self.ray: Any = ray
+        self.ray = connect(address, cpus)
         self.work = work
-        options: dict[str, Any] = {"address": address} if address else {"num_cpus": cpus, "include_dashboard": False}
-        try:
-            ray.init(ignore_reinit_error=True, log_to_driver=False, logging_level=logging.ERROR, **options)
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            raise DubioError(f"no Ray cluster at {address}: {' '.join(str(error).split())[:200]}") from error
 
     def run(self, steps: Sequence[Step], root: Path, resources: Mapping[str, Resources]) -> Iterator[Finished]:
         """As steps end; those that need one that failed are not tried."""

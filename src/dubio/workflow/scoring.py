@@ -61,3 +61,12 @@ def score_rows(artifact: Artifact, stored: StoredRepresentations, decision: Deci
         }
         parts.append(pa.table(columns))
     return pa.concat_tables(parts)
+
+
+def with_columns(frame: ArrowTable, scored: ArrowTable) -> ArrowTable:
+    """The new columns after the others, replacing any of the same name."""
+    for name in scored.column_names:
+        if name in frame.column_names:
+            frame = frame.drop_columns([name])
+        frame = frame.append_column(name, scored.column(name))
+    return frame
