@@ -33,7 +33,7 @@ def trained(tiny, tmp_path_factory):
     def make(name):
         if name not in made:
             own = {
-                "ensemble": ("--members", "3", "--set", "penalty=0.001"),
+                "ensemble": ("--members", "3", "--set", "penalty=0.001", "--set", "keep=1,3"),
                 "swag_lora": ("--set", "swag_epochs=3", "--set", "collections=2", "--set", "deviations=3"),
                 "swag_lora_xs": ("--set", "swag_epochs=3", "--set", "collections=2", "--set", "scale=1"),
                 "blob": ("--set", "eps=0.1", "--set", "kl_schedule=constant", "--set", "flipout=yes"),
@@ -54,6 +54,21 @@ def still(stored):
     tensors = {k: torch.full_like(v, off[k.split("|")[0]]) if k.split("|")[0] in off else v
                for k, v in stored.posterior.tensors.items()}  # fmt: skip
     return replace(stored, posterior=replace(stored.posterior, tensors=tensors))
+
+
+def test_stages_of_an_ensemble_are_folders_of_their_own(trained, tiny, tmp_path):
+    whole = trained("ensemble")
+    best = json.loads((whole / "dubio_training.json").read_text())["best_epoch"]
+    for epoch in (1, 3):
+        stage = whole / "epochs" / str(epoch)
+        stored, last = load_posterior(stage, "ensemble"), load_posterior(whole, "ensemble")
+        assert (stored.samples, stored.posterior.facts["epoch"]) == (3, epoch)
+        same = all(torch.equal(v[0], last.posterior.tensors[k][0]) for k, v in stored.posterior.tensors.items())
+        assert same == (epoch == best)  # the first member's best epoch is what the folder above holds
+        asked = ("--methods", "softmax_response,ensemble.response", "--artifact", tmp_path / str(epoch))
+        fitted = dubio("fit", stage, "--calibration", tiny.calibration, *asked)
+        assert fitted.code == 0, fitted
+    assert {path.name for path in (whole / "epochs").iterdir()} == {"1", "3"}
 
 
 @pytest.mark.parametrize("name", ["ensemble", "swag_lora", "swag_lora_xs", "blob", "rank_dropout"])
@@ -258,6 +273,9 @@ def test_bad_input_is_one_line_and_writes_nothing(tiny, tmp_path, arguments, wor
 
 @pytest.mark.parametrize(("options", "words"), [
     (("--posterior", "tfb"), "is made from a trained adapter"), (("--members", "3"), "--members is for"),
+    (("--posterior", "ensemble", "--set", "keep=one"), "is not a list of epochs"),
+    (("--posterior", "ensemble", "--set", "keep=99"), "epoch 99 comes after the last one"),
+    (("--posterior", "blob", "--set", "keep=1"), "setting keep has no effect"),
     (("--posterior", "ensemble", "--members", "1"), "at least 2 members"),
     (("--posterior", "nonsense"), "no posterior named"), (("--set", "penalty=1"), "no training setting 'penalty'"),
     (("--posterior", "ensemble", "--set", "penalty=x"), "is not a float"),

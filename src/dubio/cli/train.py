@@ -23,7 +23,8 @@ _RANGES = {
 _SWAG = ("swag_epochs", "swag_rate", "collections", "deviations", "scale")
 _KL = ("kl_weight", "kl_rate", "kl_schedule")
 _OWN = {
-    "ensemble": ("members",), "swag_lora": _SWAG, "swag_lora_xs": _SWAG, "blob": (*_KL, "beta", "eps", "flipout"),
+    "ensemble": ("members", "keep"), "swag_lora": _SWAG, "swag_lora_xs": _SWAG,
+    "blob": (*_KL, "beta", "eps", "flipout"),
     "rank_dropout": ("kl_weight", "kl_schedule", "log_variance", "prune_above"),
 }  # fmt: skip
 _SWITCH = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
@@ -65,6 +66,8 @@ def run(
     plan = parse_plan([s for s in settings if posterior is None or s.partition("=")[0] not in own])
     check_effect([s.partition("=")[0] for s in settings], posterior)
     extra = parse_extra([s for s in settings if s.partition("=")[0] in own], posterior, members)
+    if late := [epoch for epoch in extra.kept if epoch > plan.epochs]:
+        raise DubioError(f"setting keep: epoch {late[0]} comes after the last one, {plan.epochs}")
     check_folder(out)
     table, held, choices = tables.read()
     if held is None:
@@ -93,7 +96,14 @@ def parse_extra(settings: list[str], posterior: str | None, members: int | None)
     if posterior is not None and not get_posterior(posterior).trained:
         raise DubioError(f"{posterior} is made from a trained adapter; use `dubio posterior ADAPTER {posterior}`")
     kinds: dict[str, Any] = {field.name: field.type for field in fields(PosteriorPlan)}
-    kinds |= {"decay_b": float, "swag_rate": float, "kl_weight": float, "kl_rate": float, "kl_schedule": str}
+    kinds |= {
+        "decay_b": float,
+        "swag_rate": float,
+        "kl_weight": float,
+        "kl_rate": float,
+        "kl_schedule": str,
+        "keep": str,
+    }
     values = parse_settings(settings, kinds)
     if members is not None:
         if posterior != "ensemble":

@@ -8,7 +8,8 @@ their product (see `training`), or weight decay on B alone (arXiv 2310.00035).
 Paper: Balabanov & Linander 2024 (arXiv 2402.12264). Cost: M trainings, M adapters to keep, M passes a row.
 """
 
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self
 
 from torch import Tensor
 
@@ -20,6 +21,11 @@ class Ensemble(Posterior):
     """tensors: the members' parameters, `member|NAME` `[M, ...]`."""
 
     kind: ClassVar[str] = "ensemble"
+
+    @classmethod
+    def of(cls, values: Mapping[str, Tensor], **facts: Any) -> Self:
+        """From the members' parameters, NAME -> `[M, ...]`, with facts about them."""
+        return cls({f"member|{name}": value for name, value in values.items()}, facts)
 
     def draw(self, samples: int, seed: int = 0) -> dict[str, Tensor]:
         """The first `samples` members; raises DubioError where there are fewer."""

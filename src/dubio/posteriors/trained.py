@@ -43,12 +43,15 @@ _KL = {"blob": (0.0, 0.01, "blundell"), "rank_dropout": (1e-6, 0.0, "each")}
 class PosteriorPlan:
     """Settings besides those of the adapter. members: of an ensemble. penalty, decay_b: see StackPlan.
 
+    keep: epochs from 1, with commas, after which an ensemble is kept as well, each as a whole folder: `epochs/3`.
+
     swag_epochs: of the constant phase after the plan's epochs; collections: in each of them; deviations: k.
     kl_*: see `optimising`; None: the method's own. beta, eps, flipout: see `blob`. log_variance, prune_above: see
     `rank_dropout`.
     """
 
     members: int = 5
+    keep: str | None = None
     penalty: float = 0.0
     decay_b: float | None = None
     swag_epochs: int = 10
@@ -68,6 +71,15 @@ class PosteriorPlan:
     def __post_init__(self) -> None:
         if self.kl_schedule is not None and self.kl_schedule not in KL_SCHEDULES:
             raise DubioError(f"no kl_schedule {self.kl_schedule!r}; known: {', '.join(KL_SCHEDULES)}")
+        _ = self.kept
+
+    @property
+    def kept(self) -> tuple[int, ...]:
+        """The epochs of `keep`; raises DubioError where they are no numbers above 0."""
+        parts = [part.strip() for part in (self.keep or "").split(",") if part.strip()]
+        if not all(part.isdigit() and int(part) > 0 for part in parts):
+            raise DubioError(f"setting keep: {self.keep!r} is not a list of epochs such as 1,3,6")
+        return tuple(sorted({int(part) for part in parts}))
 
 
 def train_posterior(
@@ -93,8 +105,7 @@ def train_posterior(
     first = _stack_plan(name, plan, extra, seeds)
     found = train_stack(parameters, train, validation, first, work=work)
     if name == "ensemble":
-        values = {f"member|{n}": v for n, v in found.best.items()}
-        posterior: Posterior = Ensemble(values, {"best_epoch": found.best_epoch})
+        posterior: Posterior = Ensemble.of(found.best, best_epoch=found.best_epoch)
     elif isinstance(parameters, BlobParameters):
         posterior = parameters.posterior(found.best)
     elif isinstance(parameters, RankDropoutParameters):
@@ -122,6 +133,12 @@ def train_posterior(
         stack = form_of(facts_of(parameters), host)(posterior.part("mean"))
     else:
         stack = parameters.stack({n: v.detach() for n, v in found.best.items()})
+    for epoch, values in found.kept.items():
+        stage, at = out / "epochs" / str(epoch), Ensemble.of(values, epoch=epoch).with_facts(settings=asdict(extra))
+        save_posterior(stage, Stored(name, at, facts_of(parameters), hashes_of(host), count, seen))
+        told = {**record, "history": found.history[:epoch], "validation_accuracy": accuracy[:epoch],
+                "best_epoch": epoch}  # fmt: skip
+        export_member(host, parameters.stack(values), 0, stage, told, dropout=plan.dropout)
     export_member(host, stack, 0, out, record, dropout=plan.dropout)
     shutil.rmtree(work, ignore_errors=True)
     return {**record, "folder": str(out / FOLDER / name)}
@@ -152,11 +169,8 @@ def _parameters(
     name: str, host: AdaptedModel, missing: Sequence[str], plan: TrainingPlan, extra: PosteriorPlan
 ) -> Parameters:
     """What is trained; raises DubioError where the rank of LoRA-XS exceeds that of a weight."""
-    targets, fresh = (
-        targets_of(host, lora_targets(host.model, plan.targets), plan.top_layers),
-        fresh_layers(host, missing),
-    )
-    scale, frozen = plan.alpha / plan.rank, host.choices is not None
+    targets = targets_of(host, lora_targets(host.model, plan.targets), plan.top_layers)
+    fresh, scale, frozen = fresh_layers(host, missing), plan.alpha / plan.rank, host.choices is not None
     if name == "blob":
         return BlobParameters(host, targets, plan.rank, scale, fresh, frozen, beta=extra.beta, eps=extra.eps,
                               flipout=extra.flipout)  # fmt: skip
@@ -178,6 +192,7 @@ def _stack_plan(name: str, plan: TrainingPlan, extra: PosteriorPlan, seeds: tupl
         epochs=plan.epochs, batch_size=plan.batch_size, dropout=plan.dropout, penalty=extra.penalty, show=plan.show,
         kl_weight=weight if extra.kl_weight is None else extra.kl_weight,
         kl_rate=rate if extra.kl_rate is None else extra.kl_rate, kl_schedule=extra.kl_schedule or schedule,
+        keep=extra.kept if name == "ensemble" else (),
     )  # fmt: skip
 
 
