@@ -1,9 +1,10 @@
-"""Writes docs/methods.md, a page a method module, and docs/posteriors.md from the registries, docstrings and configs.
+"""Writes docs/methods.md, a page a method module, docs/posteriors.md and docs/findings.md from the code and results.
 
 `pages` computes every page and writes nothing; a test compares it with what is committed, so no page can go stale.
 """
 
 import re
+import runpy
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from inspect import cleandoc
@@ -27,7 +28,8 @@ def pages() -> dict[str, str]:
     for method in METHODS.values():
         modules.setdefault(module_of(method), []).append(method)
     made = {f"methods/{name}.md": page(name, found) for name, found in modules.items()}
-    return {"methods.md": index(), "posteriors.md": posteriors(), **made}
+    findings = runpy.run_path(str(DOCS / "measured.py"))["findings"]()
+    return {"methods.md": index(), "posteriors.md": posteriors(), "findings.md": findings, **made}
 
 
 def write() -> None:

@@ -23,6 +23,7 @@ def test_no_page_is_left_over():
     assert {f"methods/{path.name}" for path in (DOCS / "methods").iterdir()} == PAGES.keys() - {
         "methods.md",
         "posteriors.md",
+        "findings.md",
     }
 
 

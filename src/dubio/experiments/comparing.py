@@ -1,9 +1,9 @@
 """Outcomes of a grid -> methods compared: means over seeds, ranks, paired intervals over rows and seeds, Holm, CD.
 
 A column is one model on one set, with all its seeds on the same test rows. A resample draws seeds with replacement and
-test rows with replacement, the rows being the same for all seeds and methods of the column; columns are resampled each
-for itself, and a mean over columns is the mean of theirs, draw by draw. So an interval holds both what another test set
-and what another training run would have changed.
+test rows with replacement, the rows being the same for all seeds and methods of the column, and for all models on the
+set; seeds are drawn for each column alone. A mean over columns is the mean of theirs, draw by draw. So an interval
+holds both what another test set and what another training run would have changed.
 
 Sources: paired bootstrap over rows and seeds: Efron & Tibshirani 1993; ranks, Nemenyi's critical difference: Demsar
 2006; step-down correction: Holm 1979.
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
@@ -204,12 +205,13 @@ def _column(name: tuple[str, str], group: list[Outcome], methods: Sequence[str],
     }
     drawn = {m: np.full((len(cells), draws), np.nan) for m in methods}
     if draws:
-        for part, counts in resampled_counts([count], Bootstrap(draws)):
+        for part, counts in resampled_counts([count], Bootstrap(draws, crc32(name[1].encode()))):
             for m, found in statistics.items():
                 for i, statistic in enumerate(found):
                     if statistic is not None:
                         drawn[m][i, part] = statistic(counts)
-    chosen = np.random.default_rng(1).multinomial(len(cells), np.full(len(cells), 1 / len(cells)), size=draws).T
+    own = np.random.default_rng(crc32(f"{name}".encode()))
+    chosen = own.multinomial(len(cells), np.full(len(cells), 1 / len(cells)), size=draws).T
     means = {m: (chosen * table).sum(axis=0) / len(cells) for m, table in drawn.items()}
     return Column(*name, seeds, values, means)
 
