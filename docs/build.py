@@ -18,6 +18,7 @@ from dubio.scores.base import MethodConfig, Score
 from dubio.scores.registry import METHODS, Method, get_method, sampled_names
 
 DOCS = Path(__file__).resolve().parent
+MEASURED = DOCS / "measured.py"
 SCORES = DOCS.parent / "src" / "dubio" / "scores"
 BOUNDS = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤", "min_length": "entries ≥"}
 
@@ -28,7 +29,7 @@ def pages() -> dict[str, str]:
     for method in METHODS.values():
         modules.setdefault(module_of(method), []).append(method)
     made = {f"methods/{name}.md": page(name, found) for name, found in modules.items()}
-    findings = runpy.run_path(str(DOCS / "measured.py"))["findings"]()
+    findings = runpy.run_path(str(MEASURED))["findings"]()
     return {"methods.md": index(), "posteriors.md": posteriors(), "findings.md": findings, **made}
 
 
