@@ -61,6 +61,38 @@ def test_two_sets_get_a_critical_difference(results, tmp_path):
     assert "<svg" in (tmp_path / "out" / "index.html").read_text()
 
 
+@pytest.mark.parametrize("metric", ["nll", "accuracy", "ece_equal_width_15", "aurc"])
+def test_systems_and_scores_by_any_metric(results, metric):
+    shown = dubio("bench", "show", results, "--metric", metric, "--draws", 20)
+    assert shown.code == 0, shown
+    assert ("the adapter itself" if metric != "aurc" else "softmax response") in shown.out
+    pair = dubio("bench", "compare", results, "system:ensemble", "system:adapter", "--metric", metric, "--draws", 20)
+    assert pair.code == 0, pair
+
+
+def test_the_mean_of_a_posterior_has_a_table_of_its_own(results):
+    shown = dubio("bench", "show", results, "--predictions", "ensemble", "--draws", 20)
+    assert shown.code == 0, shown
+    assert "Anchored probe" in shown.out
+
+
+def test_the_reference_is_always_shown(results):
+    assert "Softmax response" in dubio("bench", "show", results, "--methods", "md", "--draws", 0).out
+
+
+def test_outcomes_of_another_config_are_passed_over(results, tmp_path):
+    folder = tmp_path / "small"
+    folder.mkdir()
+    for path in results.iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    for kind in ("json", "parquet"):
+        (folder / f"old-set-0.{kind}").write_bytes((folder / f"tiny-topics-0.{kind}").read_bytes())
+    shown = dubio("bench", "show", folder, "--draws", 0)
+    assert shown.code == 0, shown
+    assert "old-set-0" in shown.err
+    assert "2 seeds" in shown.out
+
+
 def test_other_metrics(results):
     shown = dubio("bench", "show", results, "--metric", "ood_roc_auc", "--draws", 0, "--methods", "softmax_response,md")
     assert shown.code == 0, shown
@@ -78,6 +110,7 @@ def test_compare_two_methods(results):
 def test_published_numbers_stand_beside(results, tmp_path):
     values = yaml.safe_load((results / "config.yaml").read_text())
     values["published"] = {"source": "A paper", "methods": {"AdUE (Ours)": "adue_unguarded"}}
+    values["data"]["topics"]["published"] = "S2"
     folder = tmp_path / "small"
     folder.mkdir()
     for path in results.iterdir():
@@ -86,12 +119,14 @@ def test_published_numbers_stand_beside(results, tmp_path):
     table = tmp_path / "published.csv"
     table.write_text(
         "source,model,dataset,method,config,metric,value,std,unit\n"
-        "A paper T1,big,S1,SR,,error-ROC-AUC,70,1,%\nA paper T1,big,S1,AdUE (Ours),,error-ROC-AUC,71.5,1,%\n"
-        "A paper T1,big,S2,SR,,error-ROC-AUC,80,,%\nA paper T1,big,S2,AdUE (Ours),,error-ROC-AUC,80.1,1,%\n"
+        "A paper T1,big,S1,SR,,error ROC-AUC,70,1,%\nA paper T1,big,S1,AdUE (Ours),,error ROC-AUC,71.5,1,%\n"
+        "A paper T1,big,S2,SR,,error ROC-AUC,80,,%\nA paper T1,big,S2,AdUE (Ours),,error ROC-AUC,80.1,1,%\n"
     )
     shown = dubio("bench", "show", folder, "--draws", 20, "--published", table)
     assert shown.code == 0, shown
-    assert "+0.80 (2)" in shown.out
+    assert "+0.10 (1)" in shown.out  # the grid has S2 alone
+    other = dubio("bench", "show", folder, "--draws", 0, "--metric", "aurc", "--published", table)
+    assert "paper" not in other.out
     table.write_text("not,a,table\n1,2,3\n")
     assert dubio("bench", "show", folder, "--published", table).code == 2
 
@@ -103,9 +138,9 @@ WRONG = {
     "a cell that is not there": (("status", "GRID", "--only", "seed=7"), "seed=7"),
     "no results": (("show", "."), "no results"),
     "no such metric": (("show", "RESULTS", "--metric", "auc"), "no metric"),
-    "no reference": (("show", "RESULTS", "--methods", "md"), "reference"),
+    "no predictions": (("show", "RESULTS", "--predictions", "laplace"), "no finished cells"),
     "no such method": (("compare", "RESULTS", "mdd"), "mdd"),
-    "no such method at all": (("show", "RESULTS", "--methods", "mdd"), "in every cell"),
+    "no such method at all": (("show", "RESULTS", "--methods", "mdd"), "'mdd'"),
 }
 
 

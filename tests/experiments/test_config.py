@@ -23,6 +23,12 @@ def changed(*path, to):
     return change
 
 
+def collide(values):
+    """Model a on set b-c and model a-b on set c."""
+    values["models"] = dict.fromkeys(("a", "a-b"), values["models"]["tiny"])
+    values["data"] = dict.fromkeys(("c", "b-c"), values["data"]["topics"])
+
+
 WRONG = {
     "an unknown key": (changed("sedes", to=[1]), "sedes"),
     "no seeds": (changed("seeds", to=[]), "seeds"),
@@ -41,6 +47,16 @@ WRONG = {
     "a variant called as a method": (changed("variants", "md", to={"of": "rmd"}), "variants.md"),
     "predictions of nothing": (changed("predictions", to=["ensemble"]), "ensemble"),
     "resources of no step": (changed("resources", "training", to={"cpus": 2}), "training"),
+    "text where a number stands": (changed("training", "learning_rate", to="5e-4"), "YAML reads 5e-4 as text"),
+    "a number out of range": (changed("training", "epochs", to=0), "training.epochs"),
+    "a dropout above 1": (changed("training", "dropout", to=7), "training.dropout"),
+    "no incumbent": (changed("methods", to=["md"]), "softmax_response"),
+    "no methods": (changed("methods", to=[]), "softmax_response"),
+    "a reserved name": (changed("posteriors", "represent", to={"kind": "laplace"}), "represent"),
+    "a run for what has none": (changed("posteriors", "laplace", to={"training": {"rank": 2}}), "laplace.training"),
+    "stages in a grid": (changed("posteriors", "ensemble", to={"plan": {"keep": "1,2"}}), "keep"),
+    "one name for two": (changed("posteriors", to={n: {"kind": "swag_lora", "alone": "x"} for n in "ab"}), "name x"),
+    "one cell for two": (collide, "a-b-c-0"),
     "no test table": (lambda values: values["data"]["topics"].pop("test"), "data.topics.test"),
     "a share of nothing": (changed("certification", to=0), "certification"),
 }

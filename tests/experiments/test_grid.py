@@ -24,7 +24,7 @@ def outcome(folder, name="tiny-topics-0"):
 def test_every_cell_leaves_an_outcome(finished):
     folder, _, _, status, lines = finished
     assert status.complete
-    names = {path.stem for path in (folder / "results" / "small").glob("*.json")}
+    names = {path.stem for path in (folder / "results" / "small").glob("*.json")} - {"cells"}
     assert names == {f"tiny-topics-{seed}{whose}" for seed in (0, 1) for whose in ("", "-ensemble")}
     assert (folder / "results" / "small" / "config.yaml").read_bytes() == (folder / "grid.yaml").read_bytes()
     assert len(lines) == 1 + 2 * 11
@@ -145,6 +145,14 @@ def test_a_damaged_record_is_done_again(small, tmp_path):
     assert store.record(step.kind, step.key) is None
     assert run_step(step, whole.store)["key"] == step.key
     assert store.tries(step.kind, step.key) == 2
+
+
+def test_outcomes_of_two_runs_are_not_mixed(finished, tmp_path):
+    source = finished[0] / "results" / "small"
+    (tmp_path / "cell.json").write_bytes((source / "tiny-topics-0.json").read_bytes())
+    (tmp_path / "cell.parquet").write_bytes((source / "tiny-topics-1.parquet").read_bytes())
+    with pytest.raises(DubioError, match="different runs"):
+        read_outcome(tmp_path / "cell.json", tmp_path / "cell.parquet")
 
 
 def test_damaged_outcomes_are_refused(finished, tmp_path):

@@ -75,6 +75,8 @@ def test_out_of_domain_rows_need_no_labels(folder):
 def test_shares_that_leave_nothing_are_refused(folder):
     with pytest.raises(DubioError, match="to train on"):
         cut(folder, rows={"validation": 100, "calibration": 200})
+    with pytest.raises(DubioError, match="to train on"):
+        cut(folder, rows={"validation": 10, "calibration": 1000})
 
 
 def test_rows_of_a_cut_keep_the_tables_order(folder):

@@ -8,6 +8,7 @@ from tiny_grid import config, write
 from dubio.errors import DubioError
 from dubio.experiments.config import read_config
 from dubio.experiments.steps import cells_of, steps_of
+from dubio.models import base as bases
 
 
 def keys(folder, values, cell=0):
@@ -63,6 +64,31 @@ def test_the_bytes_of_a_table_count_and_not_its_place(values, small, tmp_path):
     edited = tmp_path / "edited.csv"
     edited.write_bytes(small.test.read_bytes() + b"9999,one more row,food\n")
     assert changed(tmp_path, values, data={"topics": {**values["data"]["topics"], "test": str(edited)}})
+
+
+def test_an_out_of_domain_table_concerns_no_training(values, small, tmp_path):
+    found = changed(tmp_path, values, data={"topics": {**values["data"]["topics"], "ood": str(small.ood)}})
+    assert found == {"represent", "samples laplace", "samples ensemble", "score"}
+
+
+def test_two_bases_on_the_hub_never_share_a_key(monkeypatch, tmp_path):
+    """Even where only their configs have come so far: the weights are fetched before anything is keyed."""
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text("{}")
+
+    def fetch(base, allow_patterns):
+        folder = tmp_path / Path(base).name
+        (folder / "model.safetensors").write_bytes(base.encode())
+        return str(folder)
+
+    monkeypatch.setattr(bases, "cached_file", lambda base, file: str(tmp_path / Path(base).name / file))
+    monkeypatch.setattr(bases, "snapshot_download", fetch)
+    assert bases.base_hash("org/a") != bases.base_hash("org/b")
+    monkeypatch.setattr(bases, "snapshot_download", lambda base, allow_patterns: str(tmp_path / Path(base).name))
+    (tmp_path / "a" / "model.safetensors").unlink()
+    with pytest.raises(DubioError, match="no safetensors"):
+        bases.base_hash("org/a")
 
 
 def test_seeds_are_cells_of_their_own(values, tmp_path):

@@ -1,5 +1,6 @@
 """`dubio bench run | status | show | compare`: grids of models, sets, seeds and methods, and their tables."""
 
+import json
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -12,7 +13,7 @@ from dubio.experiments.published import Number, chosen, read_published
 from dubio.experiments.steps import Cell
 from dubio.files import check_folder
 
-CONFIG = "config.yaml"
+CONFIG, CELLS = "config.yaml", "cells.json"
 
 
 def run(
@@ -29,7 +30,9 @@ def run(
         raise DubioError(f"no executor {kind!r}; choose local or ray")
     if address is not None and kind != "ray":
         raise DubioError("--address is for --executor ray")
-    whole = Run(grid, config, _root(data), store, results, chooser(grid, only), _say)
+    # Whole paths: workers of a cluster have folders of their own to be in.
+    places = _root(data).resolve(), store.resolve(), results.resolve()
+    whole = Run(grid, config, *places, chooser(grid, only), _say)
     if kind == "ray":
         from dubio.experiments.ray_executor import RayExecutor
 
@@ -59,12 +62,12 @@ def dry(config: Path) -> None:
     print("everything in this config works together")
 
 
-def status(config: Path, data: Path | None, store: Path, only: Sequence[str]) -> None:
+def status(config: Path, data: Path | None, store: Path, results: Path, only: Sequence[str]) -> None:
     """How many steps of each kind are done, which failed, and the time left."""
     from dubio.experiments.running import Run
 
     grid = read_config(config)
-    found = Run(grid, config, _root(data), store, Path("results"), chooser(grid, only)).status()
+    found = Run(grid, config, _root(data), store, results, chooser(grid, only)).status()
     for kind, (done, failed, whole) in found.counts.items():
         print(f"{kind:10} {done} of {whole}{f', {failed} failed' if failed else ''}")
     for step, error in found.failed.items():
@@ -72,16 +75,19 @@ def status(config: Path, data: Path | None, store: Path, only: Sequence[str]) ->
     print(found.left)
 
 
-def show(folder: Path, metric: str, methods: str | None, out: Path | None, draws: int, published: Path | None) -> None:
+def show(
+    folder: Path, metric: str, methods: str | None, out: Path | None, draws: int, published: Path | None, whose: str
+) -> None:  # fmt: skip
     """A grid's tables from its outcomes, on the terminal as Markdown, and under `out` in every format."""
     from dubio.experiments import rendering, tables
     from dubio.experiments.comparing import compare
 
-    grid, outcomes = read_results(folder)
+    grid, outcomes = read_results(folder, whose)
     names = None if methods is None else [name.strip() for name in methods.split(",")]
-    found = compare(outcomes, metric, methods=names, draws=draws)
+    names = None if names is None else [*dict.fromkeys([*names, tables.reference_of(metric)])]
+    found = compare(outcomes, metric, methods=names, draws=draws, predictions=whose)
     made = [tables.methods_table(grid, outcomes, found, published_of(grid, published))]
-    systems = tables.systems_table(grid, outcomes, draws)
+    systems = tables.systems_table(grid, outcomes, draws) if whose == "own" else None
     made += [] if systems is None else [systems]
     for table in made:
         print(rendering.markdown(table))
@@ -94,22 +100,32 @@ def show(folder: Path, metric: str, methods: str | None, out: Path | None, draws
         print(f"tables: {out / 'index.html'}")
 
 
-def compare_two(folder: Path, first: str, second: str, metric: str, draws: int) -> None:
+def compare_two(folder: Path, first: str, second: str, metric: str, draws: int, whose: str) -> None:
     """The paired difference of two methods, set by set and over all."""
     from dubio.experiments import rendering, tables
     from dubio.experiments.comparing import compare
 
-    _, outcomes = read_results(folder)
-    print(rendering.markdown(tables.pair_table(compare(outcomes, metric, draws=draws), first, second)))
+    _, outcomes = read_results(folder, whose)
+    found = compare(outcomes, metric, methods=[first, second], draws=draws, predictions=whose)
+    print(rendering.markdown(tables.pair_table(found, first, second)))
 
 
-def read_results(folder: Path) -> tuple[Grid, list[Outcome]]:
-    """A grid's config and finished cells; raises DubioError where the folder holds none."""
+def read_results(folder: Path, whose: str = "own") -> tuple[Grid, list[Outcome]]:
+    """A grid's config, and its finished cells in which these predictions are judged.
+
+    Outcomes of the grid as it was before its config changed are passed over, and named on standard error. Raises
+    DubioError where the folder holds none.
+    """
     if not (folder / CONFIG).is_file():
         raise DubioError(f"{folder} holds no results of a grid; run it first, or name its folder under results/")
-    cells = sorted(folder.glob("*.json"))
-    outcomes = [read_outcome(path, path.with_suffix(".parquet")) for path in cells]
-    return read_config(folder / CONFIG), outcomes
+    known = json.loads((folder / CELLS).read_text(encoding="utf-8")) if (folder / CELLS).exists() else None
+    cells = sorted(path for path in folder.glob("*.json") if path.name != CELLS)
+    outcomes = {path.stem: read_outcome(path, path.with_suffix(".parquet")) for path in cells}
+    old = [name for name, outcome in outcomes.items() if known is not None and known.get(name) != outcome.facts["key"]]
+    if old:
+        print(f"note: not of this config, and passed over: {', '.join(old)}", file=sys.stderr)
+    kept = [o for name, o in outcomes.items() if name not in old and o.place[3] == whose]
+    return read_config(folder / CONFIG), kept
 
 
 def chooser(grid: Grid, only: Sequence[str]) -> Callable[[Cell], bool] | None:
@@ -122,7 +138,7 @@ def chooser(grid: Grid, only: Sequence[str]) -> Callable[[Cell], bool] | None:
         if name not in known or not asked <= known[name]:
             have = "; ".join(f"{key}={','.join(sorted(values))}" for key, values in known.items())
             raise DubioError(f"--only {part} is not in the grid; it has {have}")
-        wanted[name] = asked
+        wanted[name] = wanted.get(name, set()) | asked
     if not wanted:
         return None
     return lambda cell: all(str(getattr(cell, name)) in values for name, values in wanted.items())

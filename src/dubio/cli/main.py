@@ -231,7 +231,9 @@ Store = Annotated[Path, typer.Option(help="Where finished steps are kept.")]
 Only = Annotated[list[str] | None, typer.Option("--only", help="Cells: data=sst2,cola, model=..., seed=0,1.")]
 Results = Annotated[Path, typer.Argument(help="The grid's folder under results/.")]
 OfMetric = Annotated[str, typer.Option("--metric", help="error_roc_auc, aurc, nll, accuracy, ood_roc_auc, ...")]
-Draws = Annotated[int, typer.Option(help="Of the bootstrap over rows and seeds.")]
+Draws = Annotated[int, typer.Option(min=0, help="Of the bootstrap over rows and seeds.")]
+Whose = Annotated[str, typer.Option("--predictions", help="Judged: own, or a posterior of the grid's `predictions`.")]
+InResults = Annotated[Path, typer.Option(help="Where outcomes go, in a folder of the grid's name.")]
 
 
 @bench.command("run")
@@ -239,7 +241,7 @@ def bench_run(
     config: Config,
     data: Data = None,
     store: Store = Path("runs/bench"),
-    results: Annotated[Path, typer.Option(help="Where outcomes go, in a folder of the grid's name.")] = Path("results"),
+    results: InResults = Path("results"),
     only: Only = None,
     executor: Annotated[str, typer.Option(help="local: one step after another; ray: tasks of a cluster.")] = "local",
     address: Annotated[str | None, typer.Option(help="Of a Ray cluster (default: one on this machine).")] = None,
@@ -256,11 +258,14 @@ def bench_run(
 
 
 @bench.command("status")
-def bench_status(config: Config, data: Data = None, store: Store = Path("runs/bench"), only: Only = None) -> None:
+def bench_status(
+    config: Config, data: Data = None, store: Store = Path("runs/bench"), results: InResults = Path("results"),
+    only: Only = None,
+) -> None:  # fmt: skip
     """What is done, what failed, and the time left."""
     from dubio.cli.bench import status
 
-    status(config, data, store, only or [])
+    status(config, data, store, results, only or [])
 
 
 @bench.command("show")
@@ -271,11 +276,12 @@ def bench_show(
     out: Annotated[Path | None, typer.Option(help="Folder for Markdown, LaTeX, Parquet and HTML.")] = None,
     draws: Draws = 500,
     published: Annotated[Path | None, typer.Option(help="Table of published numbers.")] = None,
+    predictions: Whose = "own",
 ) -> None:
     """A grid's tables, rebuilt from its outcomes without any model."""
     from dubio.cli.bench import show
 
-    show(folder, metric, methods, out, draws, published)
+    show(folder, metric, methods, out, draws, published, predictions)
 
 
 @bench.command("compare")
@@ -285,11 +291,12 @@ def bench_compare(
     second: Annotated[str, typer.Argument(help="The one it is compared with.")] = "softmax_response",
     metric: OfMetric = "error_roc_auc",
     draws: Draws = 2000,
+    predictions: Whose = "own",
 ) -> None:
     """The paired difference of two methods, set by set and over all, with intervals over rows and seeds."""
     from dubio.cli.bench import compare_two
 
-    compare_two(folder, first, second, metric, draws)
+    compare_two(folder, first, second, metric, draws, predictions)
 
 
 @app.command()

@@ -79,8 +79,12 @@ def run(
         raise DubioError(f"cannot read {place}: there is no such file or folder")
     if output.exists() and place.is_file() and output.samefile(place):
         raise DubioError(f"{output} is the table to score; choose another output")
+    if place.is_dir() and output.resolve().parent == place.resolve():
+        raise DubioError(f"{output} lies among the shards, and would be scored with them the next time")
     address, workers = cluster
-    session = session.as_fitted()
+    if Path(session.adapter).exists():  # workers have folders of their own to be in
+        session = replace(session, adapter=str(Path(session.adapter).resolve()))
+    place, session = place.resolve(), session.as_fitted()
     _check_columns(session, place)
     promised = promise(narrowed(session.open(), methods), *budget)  # refused here, and not by a worker
     session = replace(session)  # without the model that was loaded for that: a worker loads its own
@@ -107,7 +111,7 @@ def _write(options: tuple[Any, ...], place: Path, output: Path, workers: int) ->
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # what is refused is said once, by us
     found = data.read_parquet(str(place)).map_batches(
         Scorer, batch_size=BATCH, batch_format="pyarrow", compute=data.ActorPoolStrategy(size=workers),
-        fn_constructor_args=options,
+        fn_constructor_args=options, num_gpus=1 if options[0].device.startswith("cuda") else 0,
     )  # fmt: skip
     rows = answered = 0
     writer: Any = None

@@ -156,13 +156,29 @@ def compare(
             groups.setdefault((model, data), []).append(outcome)
     if not groups:
         raise DubioError("there are no finished cells to compare; run the grid first")
-    asked = list(dict.fromkeys(methods or [m for outcome in outcomes for m in names_of(outcome, metric)]))
     cells = [outcome for group in groups.values() for outcome in group]
+    asked = list(dict.fromkeys(methods or [m for outcome in cells for m in names_of(outcome, metric)]))
+    for method in asked:
+        if not any(_has(o, method, metric) for o in cells):
+            raise DubioError(f"no cell has a method {method!r} with {metric}")
+    groups, undefined = _defined(groups, metric)
     kept = [m for m in asked if all(_has(o, m, metric) for o in cells)]
     if not kept:
         raise DubioError(f"no method has {metric} in every cell; see which cells are finished by `dubio bench status`")
     columns = tuple(_column(name, group, kept, metric, draws) for name, group in groups.items())
-    return Comparison(metric, columns, tuple(kept), tuple(m for m in asked if m not in kept))
+    return Comparison(metric, columns, tuple(kept), (*(m for m in asked if m not in kept), *undefined))
+
+
+def _defined(
+    groups: Mapping[tuple[str, str], list[Outcome]], metric: str
+) -> tuple[dict[tuple[str, str], list[Outcome]], list[str]]:
+    """The cells in which the metric exists at all, and the names of the others: all their predictions are right."""
+    if metric not in DETECTION or metric in ("aurc", "augrc"):
+        return dict(groups), []
+    lacking = [o for group in groups.values() for o in group if not 0 < o.wrong.sum() < len(o.wrong)]
+    names = [f"{o.place[0]}-{o.place[1]}-{o.place[2]} (no errors)" for o in lacking]
+    left = {name: [o for o in group if o not in lacking] for name, group in groups.items()} if lacking else groups
+    return {name: group for name, group in left.items() if group}, names
 
 
 def names_of(outcome: Outcome, metric: str) -> list[str]:
@@ -193,10 +209,10 @@ def _has(outcome: Outcome, method: str, metric: str) -> bool:
 def _column(name: tuple[str, str], group: list[Outcome], methods: Sequence[str], metric: str, draws: int) -> Column:
     """Values by seed, and their means over drawn seeds on drawn rows."""
     cells = sorted(group, key=lambda outcome: outcome.place[2])
-    rows = {len(cell.wrong) for cell in cells}
+    rows = {(len(cell.wrong), cell.facts.get("test_labels")) for cell in cells}
     if len(rows) > 1:
         raise DubioError(f"{name[0]} on {name[1]}: its seeds were tested on different rows; run the grid again")
-    (count,), seeds = rows, tuple(cell.place[2] for cell in cells)
+    ((count, _),), seeds = rows, tuple(cell.place[2] for cell in cells)
     statistics = {m: [_statistic(cell, m, metric) for cell in cells] for m in methods}
     once = np.ones((1, count))
     values = {
@@ -212,8 +228,21 @@ def _column(name: tuple[str, str], group: list[Outcome], methods: Sequence[str],
                         drawn[m][i, part] = statistic(counts)
     own = np.random.default_rng(crc32(f"{name}".encode()))
     chosen = own.multinomial(len(cells), np.full(len(cells), 1 / len(cells)), size=draws).T
-    means = {m: (chosen * table).sum(axis=0) / len(cells) for m, table in drawn.items()}
-    return Column(*name, seeds, values, means)
+    return Column(*name, seeds, values, {m: _means(table, chosen) for m, table in drawn.items()})
+
+
+def _means(table: Float64, chosen: NDArray[np.int64]) -> Float64:
+    """`[B]` means over the drawn seeds of values `[S, B]`, their deviation stretched to that of S - 1.
+
+    A mean of S values drawn from S with replacement varies by (S - 1) / S of what it should.
+    """
+    seeds = len(table)
+    drawn = np.where(chosen > 0, chosen * table, 0.0).sum(axis=0) / seeds
+    if seeds < 2:
+        return drawn
+    middle = table.mean(axis=0)
+    stretched = middle + np.sqrt(seeds / (seeds - 1)) * (drawn - middle)
+    return np.where(np.isfinite(stretched), stretched, drawn)
 
 
 def _value(statistic: _Statistic | None, figure: float | None, once: Float64) -> float:

@@ -7,19 +7,26 @@ a set or a model says of training overrides what the grid says.
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_type_hints
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from dubio.adapters.training import TrainingPlan
 from dubio.errors import DubioError
+from dubio.metrics.evaluation import REFERENCE
 from dubio.posteriors.registry import get_posterior
 from dubio.posteriors.trained import PosteriorPlan
 from dubio.scores.registry import METHODS, get_method, is_method, sampled_names
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$")]
 FAMILIES = ("bert", "roberta", "electra", "distilbert", "deberta-v2", "llama", "qwen2", "mistral", "gpt2")
+# Least value, and the first that is too large, where they are not 0 and infinity.
+RANGES = {
+    "rank": (1, 2**16), "epochs": (1, 10**6), "batch_size": (1, 10**6), "max_length": (1, 10**6), "dropout": (0, 1),
+    "top_layers": (1, 10**4), "members": (2, 10**4), "learning_rate": (1e-12, 1e3), "log_variance": (-20, 2),
+    "prune_above": (-100, 1e9),
+}  # fmt: skip
 KINDS = ("adapter", "posterior", "represent", "samples", "score")
 _MADE = {"mc_dropout": ("rate", "masks"), "heads": ("members",), "tfb": ("tolerance",), "laplace": (),
          "laplace_lora": ("structure",)}  # fmt: skip
@@ -95,7 +102,7 @@ class Published(_Strict):
     """Rows of the published tables to show beside ours. source: how their sources start. methods: theirs -> ours."""
 
     source: str
-    metric: str = "error-ROC-AUC"
+    metric: str = "error ROC-AUC"
     methods: dict[str, str] = Field(default_factory=dict)
 
 
@@ -130,14 +137,25 @@ class Grid(_Strict):
             _check_settings(where, settings, TrainingPlan, also=("top_layers", "targets"))
         for name, posterior in self.posteriors.items():
             entry = get_posterior(posterior.kind or name)
+            if name in ("adapter", "own", "posterior", "represent"):
+                raise ValueError(f"posteriors.{name}: choose another name; that one is taken")
+            if "keep" in posterior.plan:
+                raise ValueError(
+                    f"posteriors.{name}.plan: keep has no effect in a grid; name a posterior for each stage"
+                )
+            if posterior.training and not entry.trained:
+                raise ValueError(f"posteriors.{name}.training: {entry.name} has no run of its own")
             if entry.trained:
                 _check_settings(f"posteriors.{name}.plan", posterior.plan, PosteriorPlan)
             elif unknown := set(posterior.plan) - set(_MADE[entry.name]):
                 raise ValueError(f"posteriors.{name}.plan: {entry.name} has no setting {sorted(unknown)[0]!r}")
             if posterior.alone and not entry.trained:
                 raise ValueError(f"posteriors.{name}.alone: {entry.name} has no run of its own")
+        if self.methods is not None and REFERENCE not in self.methods:
+            raise ValueError(f"methods: {REFERENCE} must be among them: it is what the others have to beat")
         for name in self.methods or ():
             self._check_method(name)
+        self._check_names()
         for kind in self.resources:
             if kind not in KINDS:
                 raise ValueError(f"resources: there is no step {kind!r}; known: {', '.join(KINDS)}")
@@ -149,6 +167,16 @@ class Grid(_Strict):
                 raise ValueError(f"variants.{name}: a registered method is called so")
             variant_of(name, options)
         return self
+
+    def _check_names(self) -> None:
+        """Raises ValueError where two things would go by one name."""
+        systems = [*self.posteriors, *(spec.alone for spec in self.posteriors.values() if spec.alone)]
+        whose = ("", *(f"-{name}" for name in self.predictions))
+        cells = [f"{m}-{d}-{s}{w}" for m in self.models for d in self.data for s in self.seeds for w in whose]
+        for what, names in (("posteriors", systems), ("models and data", cells)):
+            twice = sorted({name for name in names if names.count(name) > 1})
+            if twice:
+                raise ValueError(f"{what}: two go by the name {twice[0]}")
 
     def _trainings(self) -> list[tuple[str, Mapping[str, Any]]]:
         """Every mapping of training settings and where it stands."""
@@ -187,6 +215,18 @@ def _check_settings(where: str, settings: Mapping[str, Any], kind: type, also: t
     for name in settings:
         if name not in known:
             raise ValueError(f"{where}: no setting {name!r}; known: {', '.join(sorted(known))}")
+    kinds = get_type_hints(kind)
+    for name, value in settings.items():
+        wanted = kinds[name]
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        fits = (number and isinstance(0.0, wanted)) or (isinstance(value, wanted) and (number or wanted is not int))
+        if not fits:
+            told = getattr(wanted, "__name__", str(wanted))
+            hint = "; YAML reads 5e-4 as text, write 5.0e-4" if isinstance(value, str) else ""
+            raise ValueError(f"{where}.{name}: {value!r} is not a {told}{hint}")
+        least, below = RANGES.get(name, (0, float("inf")))
+        if number and not least <= value < below:
+            raise ValueError(f"{where}.{name}: {value} is out of range")
     try:
         kind(**settings)
     except DubioError as error:

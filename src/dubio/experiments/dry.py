@@ -69,7 +69,7 @@ def _kinds(grid: Grid) -> dict[str, str | None]:
 def _tiny_settings(settings: dict[str, Any], whole: bool = True) -> dict[str, Any]:
     """The same settings with one short epoch and a rank and blocks that a tiny model has."""
     least = {"rank": RANK, "top_layers": 1, "max_length": 64}
-    small = {name: min(value, least[name]) if name in least else value for name, value in settings.items()}
+    small = {name: min(value, least[name]) if value and name in least else value for name, value in settings.items()}
     return {**small, "epochs": 1, **({"batch_size": 2} if whole else {})}
 
 

@@ -132,19 +132,19 @@ def _onto(step: Step, source: onto.Source, model: AdaptedModel, split: Split) ->
     def texts(name: str) -> LabelledTexts:
         return labelled(split.tables[name], list(model.labels))
 
-    def rows() -> Representations:
-        table = split.tables["train"]
+    def rows(name: str) -> Representations:
+        table = split.tables[name]
         return extract(model, table.texts, table.pairs, labels=table.label_ids(model.labels), how=QUIET)
 
     match step.facts["posterior"]:
         case "mc_dropout":
             return onto.make_mc_dropout(source, **own)
         case "heads":
-            return onto.make_heads(source, model, rows(), **own)
+            return onto.make_heads(source, model, rows("validation"), **own)  # held out: trained rows are memorised
         case "tfb":
             return onto.make_tfb(source, texts("validation"), **own)
         case "laplace":
-            return onto.make_laplace(source, model, rows())
+            return onto.make_laplace(source, model, rows("train"))
         case "laplace_lora":
             return onto.make_laplace_lora(source, texts("train"), texts("validation"), **own)
         case other:

@@ -8,6 +8,7 @@
 So a table, an interval over rows and seeds, or a metric not thought of before is computed later, without any model.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -44,13 +45,15 @@ def save_outcome(folder: Path, step: Step, fit: Fit, found: Evaluation, test: Re
         columns[f"loss:{name}"] = -log_p[rows, test.known_labels].astype(np.float32)
         columns[f"rank:system:{name}"] = dense_ranks(log_complement(log_p, own))
     with atomic_path(folder / ROWS) as temporary:
-        parquet.write_table(pa.table(columns), temporary, compression="zstd")
+        table = pa.table(columns).replace_schema_metadata({"key": step.key})
+        parquet.write_table(table, temporary, compression="zstd")
     cell = {"model": step.cell.model, "data": step.cell.data, "seed": step.cell.seed}
     write_json(folder / CELL, {
         "cell": {**cell, "predictions": step.facts["predictions"]},
         "key": step.key,
         "steps": {str(need): need.key for need in step.needs.values()},
         "classes": test.classes,
+        "test_labels": hashlib.sha256(test.known_labels.tobytes()).hexdigest()[:16],
         "choice": {"method": fit.choice.method, "why": fit.choice.why},
         "left_out": dict(fit.left_out),
         "metrics": figures(found),
@@ -115,6 +118,8 @@ def read_outcome(cell: Path, rows: Path) -> Outcome:
         systems = {n: (columns[f"wrong:{n}"], columns[f"loss:{n}"], columns[f"rank:system:{n}"]) for n in names}
         ranks = {c[5:]: v for c, v in columns.items() if c.startswith("rank:") and not c.startswith("rank:system:")}
         _ = facts["cell"]["model"], facts["metrics"]
+        if (table.schema.metadata or {}).get(b"key", b"").decode() != facts["key"]:
+            raise ValueError("they are of different runs")
     except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
         raise DubioError(
             f"{cell} and {rows.name} are not the outcome of a cell ({error}); run the grid again"

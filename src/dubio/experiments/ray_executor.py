@@ -15,6 +15,7 @@ from dubio.errors import DubioError
 from dubio.experiments.config import Resources
 from dubio.experiments.running import Finished
 from dubio.experiments.steps import Step
+from dubio.experiments.store import StepStore
 from dubio.experiments.work import run_step
 
 WAITING = 2  # tasks given out for each processor
@@ -49,6 +50,7 @@ class RayExecutor:
         """As steps end; those that need one that failed are not tried."""
         remote = self.ray.remote(max_retries=RETRIES, retry_exceptions=False)(self.work)
         most = max(2, WAITING * int(self.ray.cluster_resources().get("CPU", 1)))
+        self._check(steps, resources)
         queue, running = _Queue(steps), dict[Any, Step]()
         while queue.ready or running:
             while queue.ready and len(running) < most:
@@ -62,8 +64,22 @@ class RayExecutor:
                 except Exception as problem:  # the step's own, or a worker lost too often
                     cause = getattr(problem, "cause", None) or problem
                     error = " ".join(f"{type(cause).__name__}: {cause}".split())
+                    store = StepStore(root)
+                    if store.failure(step.kind, step.key) is None:  # nobody was left to record it
+                        store.fail(step.kind, step.key, {"step": str(step), "error": error, "trace": ""})
                 yield step, record, error
                 yield from ((other, None, error) for other in queue.ended(step, failed=record is None))
+
+    def _check(self, steps: Sequence[Step], resources: Mapping[str, Resources]) -> None:
+        """Raises DubioError where a step asks for more than any machine has: it would wait for ever."""
+        nodes = [node["Resources"] for node in self.ray.nodes() if node["Alive"]]
+        for kind in sorted({step.kind for step in steps} & resources.keys()):
+            need = resources[kind]
+            if not any(node.get("CPU", 0) >= need.cpus and node.get("GPU", 0) >= need.gpus for node in nodes):
+                raise DubioError(
+                    f"a step {kind} takes {need.cpus:g} CPUs and {need.gpus:g} GPUs, and no machine of the cluster has "
+                    "so many; change the config's resources"
+                )
 
     def close(self) -> None:
         """Leaves the cluster; one of our own ends."""
@@ -80,6 +96,7 @@ class _Queue:
         for step in steps:
             for key in self.missing[step.key]:
                 self.waiting.setdefault(key, []).append(step)
+        self.lost: set[str] = set()
         self.ready = deque(step for step in steps if not self.missing[step.key])
 
     def ended(self, step: Step, *, failed: bool) -> list[Step]:
@@ -90,11 +107,11 @@ class _Queue:
                 if not self.missing[other.key]:
                     self.ready.append(other)
             return []
-        lost: dict[str, Step] = {}
-        todo = [step]
+        found, todo = list[Step](), [step]
         while todo:
             for other in self.waiting.pop(todo.pop().key, []):
-                if other.key not in lost:
-                    lost[other.key] = other
+                if other.key not in self.lost:
+                    self.lost.add(other.key)
+                    found.append(other)
                     todo.append(other)
-        return [*lost.values()]
+        return found

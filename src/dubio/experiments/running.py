@@ -17,9 +17,9 @@ from dubio.experiments.config import Grid, Resources
 from dubio.experiments.steps import OWN, Cell, Step, cells_of, steps_of
 from dubio.experiments.store import StepStore
 from dubio.experiments.work import run_step
-from dubio.files import atomic_path, write_text
+from dubio.files import atomic_path, write_json, write_text
 
-CELL, ROWS, CONFIG = "cell.json", "rows.parquet", "config.yaml"
+CELL, ROWS, CONFIG, CELLS = "cell.json", "rows.parquet", "config.yaml", "cells.json"
 Finished = tuple[Step, dict[str, Any] | None, str]  # step, its record or None, its error
 
 
@@ -84,6 +84,15 @@ class Run:
         """Those and all that they need, each once, needs first, in the cells' order."""
         return [*{step.key: step for last in self.last_steps(finished) for step in last.all()}.values()]
 
+    def _expect(self) -> None:
+        """Writes which outcomes, by name and key, are of the grid as it is now; tables are made of those alone."""
+        path = self.folder / CELLS
+        known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        names = {f"{cell}{'' if whose == OWN else f'-{whose}'}" for cell in cells_of(self.grid)
+                 for whose in (OWN, *self.grid.predictions)}  # fmt: skip
+        kept = {name: key for name, key in known.items() if name in names}
+        write_json(path, {**kept, **{name_of(step): step.key for step in self.last_steps(finished=True)}})
+
     def _published(self, step: Step) -> bool:
         path = self.folder / f"{name_of(step)}.json"
         try:
@@ -103,6 +112,7 @@ class Run:
         self.folder.mkdir(parents=True, exist_ok=True)
         with atomic_path(self.folder / CONFIG) as copy:
             shutil.copyfile(self.config, copy)
+        self._expect()
         clock = _Clock(steps, store)
         todo = [step for step in steps if store.record(step.kind, step.key) is None]
         for key in cells.keys() - {step.key for step in todo}:
@@ -213,5 +223,7 @@ def _role(step: Step) -> str:
 def _cost(record: Mapping[str, Any] | None) -> dict[str, Any]:
     told = {} if record is None else record["told"]
     kept = ("rows", "dropped", "validation_accuracy", "best_epoch", "made_seconds", "bytes", "stored", "samples")
+    where: Mapping[str, Any] = {} if record is None else record["machine"]
+    machine = {"gpu": where.get("gpu"), "torch": where.get("versions", {}).get("torch")}
     seconds = None if record is None else record["seconds"]
-    return {"seconds": seconds, **{key: told[key] for key in kept if key in told}}
+    return {"seconds": seconds, **machine, **{key: told[key] for key in kept if key in told}}

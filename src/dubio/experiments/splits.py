@@ -58,6 +58,8 @@ def read_split(data: DataSet, root: Path, template: PromptTemplate | bool) -> Sp
         if name not in tables:
             asked = float(getattr(data.rows, name))
             wanted = round(asked * whole) if asked < 1 else int(asked)
+            if wanted >= sum(len(group) for group in order):
+                raise DubioError(f"{data.train}: {name} of {wanted} rows leaves none of its {whole} rows to train on")
             count = int(np.searchsorted(np.cumsum([len(group) for group in order]), wanted)) + 1
             tables[name] = pool.take(np.sort(np.concatenate(order[:count])))
             order = order[count:]

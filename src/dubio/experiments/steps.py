@@ -13,7 +13,7 @@ month of results. VERSION of a kind is raised by hand when its code changes what
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,8 @@ from dubio.experiments.splits import place_of
 from dubio.files import sha256_file, sha256_json
 from dubio.models.base import base_hash
 from dubio.posteriors.registry import get_posterior
+from dubio.posteriors.trained import PosteriorPlan
+from dubio.scores.registry import METHODS
 
 VERSION = {"adapter": 1, "posterior": 1, "represent": 1, "samples": 1, "score": 1}
 EMBEDDED = {"package:minilm": minilm_path, "package:smollm2": smollm2_gguf_path}
@@ -81,9 +83,8 @@ def steps_of(grid: Grid, cell: Cell, root: Path) -> list[Step]:
     """
     data, model = grid.data[cell.data], grid.models[cell.model]
     base = _base_of(model)
-    facts = {
-        "base": base_hash(base), "letters": model.letters, "data": _data_facts(data, root), "precision": model.precision
-    }  # fmt: skip
+    known = _data_facts(data, root)
+    facts = {"base": _base_hash(base), "letters": model.letters, "data": known, "precision": model.precision}
     where = {"base": base, "root": str(root), "device": model.device, "data": data.model_dump(mode="json")}
 
     def step(kind: str, own: Mapping[str, Any], needs: Mapping[str, Step], name: str = "") -> Step:
@@ -92,15 +93,22 @@ def steps_of(grid: Grid, cell: Cell, root: Path) -> list[Step]:
 
     plan = {**grid.training, **model.training, **data.training}
     adapter = step("adapter", {**facts, "trainer": grid.trainer, "plan": _plan(plan, cell, model)}, {})
-    shown = step("represent", {"tables": _seen(data)}, {"adapter": adapter})
+    seen = {"tables": _seen(data), "ood": _ood_hash(data, root)}
+    shown = step("represent", seen, {"adapter": adapter})
     drawn: dict[str, Step] = {}
     for name, spec in grid.posteriors.items():
         made = _posterior(name, spec, facts, {**plan, **spec.training}, (cell, model, adapter, step))
-        drawn[name] = step("samples", {"tables": _seen(data), "samples": spec.samples},
+        drawn[name] = step("samples", {**seen, "samples": spec.samples},
                            {"adapter": adapter, "posterior": made}, name)  # fmt: skip
         if spec.alone:
-            drawn[spec.alone] = step("samples", {"tables": _seen(data), "alone": True}, {"posterior": made}, spec.alone)
-    methods = {"methods": grid.methods, "variants": grid.variants, "certification": grid.certification}
+            drawn[spec.alone] = step("samples", {**seen, "alone": True}, {"posterior": made}, spec.alone)
+    registered = [*METHODS] if grid.methods is None else None  # so that a new one is run in finished grids too
+    methods = {
+        "methods": grid.methods,
+        "registered": registered,
+        "variants": grid.variants,
+        "certification": grid.certification,
+    }
     return [
         step("score", {**methods, "predictions": whose}, {"represent": shown, **drawn}, "" if whose == OWN else whose)
         for whose in (OWN, *grid.predictions)
@@ -112,6 +120,7 @@ def _posterior(name: str, spec: PosteriorSpec, facts: Mapping[str, Any], plan: M
     entry = get_posterior(spec.kind or name)
     own = {"posterior": entry.name, "own": spec.plan}
     if entry.trained:
+        own["own"] = asdict(PosteriorPlan(**spec.plan))  # whole, as the training's settings
         return step("posterior", {**facts, **own, "plan": _plan(plan, cell, model)}, {}, name)
     return step("posterior", own, {"adapter": adapter}, name)
 
@@ -128,17 +137,39 @@ def _seen(data: DataSet) -> list[str]:
 
 
 def _base_of(model: ModelSpec) -> str:
-    return str(EMBEDDED[model.base]()) if model.base in EMBEDDED else model.base
+    if model.base in EMBEDDED:
+        return str(EMBEDDED[model.base]())
+    return str(Path(model.base).resolve()) if Path(model.base).exists() else model.base
+
+
+def _base_hash(base: str) -> str:
+    """Of the base's weights, read once as long as they do not change: they may be gigabytes."""
+    path = Path(base)
+    files = sorted(path.glob("*.safetensors")) if path.is_dir() else [path] if path.is_file() else []
+    return _hash_of(base, tuple((str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in files))
+
+
+@cache
+def _hash_of(base: str, _: tuple[tuple[str, int, int], ...]) -> str:
+    return base_hash(base)
 
 
 def _data_facts(data: DataSet, root: Path) -> dict[str, Any]:
     """The cuts of a set, with the bytes of its tables in place of their paths."""
-    facts = data.model_dump(mode="json", exclude={"published", "training"})
-    for name in ("train", "test", "validation", "calibration", "ood"):
+    facts = data.model_dump(mode="json", exclude={"published", "training", "ood"})
+    for name in ("train", "test", "validation", "calibration"):
         if facts[name] is not None:
             place = place_of(facts[name], root)
             facts[name] = place if place.startswith("hub:") else _file_hash(place)
     return facts
+
+
+def _ood_hash(data: DataSet, root: Path) -> str | None:
+    """Of the table that is read after training only."""
+    if data.ood is None:
+        return None
+    place = place_of(data.ood, root)
+    return place if place.startswith("hub:") else _file_hash(place)
 
 
 @cache

@@ -16,7 +16,7 @@ from dubio.experiments.comparing import MORE_IS_BETTER, SYSTEM, Column, Comparis
 from dubio.experiments.config import Grid
 from dubio.experiments.outcome import Outcome
 from dubio.experiments.published import Number, gain
-from dubio.metrics.evaluation import ADAPTER, REFERENCE
+from dubio.metrics.evaluation import ADAPTER, DETECTION, REFERENCE
 from dubio.posteriors.registry import POSTERIORS
 from dubio.report.content import title_of
 
@@ -38,14 +38,13 @@ class Table:
     records: tuple[Mapping[str, Any], ...]
 
 
-def methods_table(
-    grid: Grid, outcomes: Sequence[Outcome], found: Comparison, published: Sequence[Number], reference: str = REFERENCE
-) -> Table:
-    """Scores of the same predictions, best rank first. Raises DubioError where the reference is not among them."""
+def methods_table(grid: Grid, outcomes: Sequence[Outcome], found: Comparison, published: Sequence[Number]) -> Table:
+    """What is compared, best rank first. Raises DubioError where the reference is not among it."""
+    reference = reference_of(found.metric)
     if reference not in found.methods:
         raise DubioError(f"the reference {reference!r} is not among the methods: {', '.join(found.methods)}")
     verdicts = found.verdicts(reference)
-    theirs = _published_gains(grid, published)
+    theirs = _published_gains(grid, published) if found.metric == "error_roc_auc" else {}
     rows: list[tuple[str, ...]] = []
     records: list[dict[str, Any]] = []
     for method in sorted(found.methods, key=found.ranks.__getitem__):
@@ -57,7 +56,7 @@ def methods_table(
             "" if method == reference else interval(difference, found.metric),
             "" if won is None else "/".join(map(str, won)),
             *(spread(found.metric, column, method) for column in found.columns),
-            f"{costs[0]:.1f}", f"{costs[1]:.2f}", *((theirs.get(method, ""),) if theirs else ()),
+            *costs, *((theirs.get(method, ""),) if theirs else ()),
         ))  # fmt: skip
         records += [
             {"method": method, "model": c.model, "data": c.data, "metric": found.metric, "seeds": len(c.seeds),
@@ -67,11 +66,18 @@ def methods_table(
             for c in found.columns
         ]  # fmt: skip
     several = len({c.model for c in found.columns}) > 1
-    header = ("method", "rank", f"gain over {title_of(reference).lower()}", "w/t/l",
+    over = f"{grid_title(grid, reference).lower()}"
+    gain_title = f"gain over {over}" if found.sign > 0 else f"minus {over} (less is better)"
+    header = ("method", "rank", gain_title, "w/t/l",
               *(f"{c.model} {c.data}" if several else c.data for c in found.columns),
               "fit s", "ms/1000 rows", *(("paper’s gain",) if theirs else ()))  # fmt: skip
     return Table("methods", f"{grid.name}: {TITLES.get(found.metric, found.metric)}", _note(found), header,
                  tuple(rows), tuple(records))  # fmt: skip
+
+
+def reference_of(metric: str) -> str:
+    """What others are compared with: softmax response, or the adapter itself where predictions are judged."""
+    return REFERENCE if metric in DETECTION or metric == "ood_roc_auc" else f"{SYSTEM}{ADAPTER}"
 
 
 def systems_table(grid: Grid, outcomes: Sequence[Outcome], draws: int) -> Table | None:
@@ -142,6 +148,7 @@ def interval(d: Difference, metric: str) -> str:
 
 def grid_title(grid: Grid, method: str) -> str:
     """A method's, a variant's or a system's name in words."""
+    method = method.removeprefix(SYSTEM)
     if method == ADAPTER:
         return "The adapter itself"
     if method in grid.posteriors:
@@ -155,7 +162,8 @@ def _note(found: Comparison) -> str:
     told = (
         f"{len(found.columns)} pairs of model and set, {' or '.join(map(str, seeds))} seeds; mean ± s.d. over seeds; "
     )
-    told += "intervals: 95 %, paired, over rows and seeds; w/t/l: columns won, tied, lost after Holm’s correction."
+    told += f"intervals: 95 %, paired, over rows{' and seeds' if max(seeds) > 1 else ''}; "
+    told += "w/t/l: columns won, tied, lost after Holm’s correction."
     return told + (f" Not in every cell: {', '.join(found.left_out)}." if found.left_out else "")
 
 
@@ -163,10 +171,12 @@ def _systems(outcomes: Sequence[Outcome]) -> list[str]:
     return list(dict.fromkeys(f"{SYSTEM}{name}" for outcome in outcomes for name in outcome.systems))
 
 
-def _costs(outcomes: Sequence[Outcome], method: str) -> tuple[float, float]:
-    """Mean (seconds to fit, milliseconds a thousand rows)."""
+def _costs(outcomes: Sequence[Outcome], method: str) -> tuple[str, str]:
+    """Mean (seconds to fit, milliseconds a thousand rows), blank for a system."""
     told = [outcome.facts["methods"][method] for outcome in outcomes if method in outcome.facts["methods"]]
-    return (float(np.mean([t["fit_seconds"] for t in told])), float(np.mean([t["ms_per_1000"] for t in told])))
+    if not told:
+        return "", ""
+    return f"{np.mean([t['fit_seconds'] for t in told]):.1f}", f"{np.mean([t['ms_per_1000'] for t in told]):.2f}"
 
 
 def _made(outcomes: Sequence[Outcome], name: str) -> tuple[str, str]:
@@ -180,5 +190,7 @@ def _published_gains(grid: Grid, published: Sequence[Number]) -> dict[str, str]:
     """Our method -> the paper's mean gain over its reference."""
     if grid.published is None:
         return {}
-    found = {ours: gain(list(published), theirs) for theirs, ours in grid.published.methods.items()}
+    sets = {spec.published for spec in grid.data.values()} - {None}
+    own = [number for number in published if not sets or number.data in sets]
+    found = {ours: gain(own, theirs) for theirs, ours in grid.published.methods.items()}
     return {ours: f"{told[0]:+.2f} ({told[1]})" for ours, told in found.items() if told is not None}

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 import transformers
+from huggingface_hub import snapshot_download
 from torch import nn
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from transformers.utils.hub import cached_file
@@ -106,7 +107,11 @@ def base_hash(base: str) -> str:
         return sha256_file(path)
     if not path.is_dir():
         path = Path(str(cached_file(base, "config.json"))).parent
+        if not any(path.glob("*.safetensors")):  # of a hub id, only the config has come so far
+            path = Path(snapshot_download(base, allow_patterns=["*.safetensors", "*.json"]))
     digests = [f"{p.name}:{sha256_file(p)}" for p in sorted(path.glob("*.safetensors"))]
+    if not digests:
+        raise DubioError(f"{base} holds no safetensors weights; convert them with save_pretrained first")
     return hashlib.sha256("\n".join(digests).encode()).hexdigest()
 
 
