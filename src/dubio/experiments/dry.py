@@ -77,7 +77,7 @@ def _tiny_data(root: Path, letters: str | None, name: str, least: int) -> DataSe
     """Two training rows of each class, and enough others that methods can be fitted."""
     classes = CLASSES if letters is None else len(letters_of(letters))
     g = np.random.default_rng(0)
-    counts = {"train": max(2 * classes, least), "validation": classes, "calibration": HELD, "test": HELD}
+    counts = {"train": 2 * classes, "validation": max(classes, least), "calibration": HELD, "test": HELD}
     for table, rows in counts.items():
         labels = [i % classes for i in range(rows)]
         texts = [" ".join(g.choice(_WORDS[:30], 8)) + f" {i}" for i in range(rows)]
