@@ -1,5 +1,6 @@
 """`dubio bench`: run, status, show and compare as a user types them."""
 
+import json
 import re
 from pathlib import Path
 
@@ -74,6 +75,18 @@ def test_the_mean_of_a_posterior_has_a_table_of_its_own(results):
     shown = dubio("bench", "show", results, "--predictions", "ensemble", "--draws", 20)
     assert shown.code == 0, shown
     assert "Anchored probe" in shown.out
+
+
+def test_the_table_of_systems_holds_what_the_cells_hold(results):
+    cells = [json.loads((results / f"tiny-topics-{seed}.json").read_text())["metrics"] for seed in (0, 1)]
+    line = next(row for row in dubio("bench", "show", results, "--draws", 0).out.splitlines()
+                if row.startswith("| LoRA ensemble") and ":" not in row)  # fmt: skip
+    shown = [cell.strip() for cell in line.split("|")[3:7]]
+    means = {m: sum(cell["system:ensemble"][m] for cell in cells) / 2
+             for m in ("accuracy", "nll", "ece_equal_width_15", "aurc")}  # fmt: skip
+    expected = [100 * means["accuracy"], means["nll"], 100 * means["ece_equal_width_15"], means["aurc"]]
+    assert [float(value) for value in shown] == pytest.approx(expected, abs=0.06)
+    assert float(shown[1]) == pytest.approx(means["nll"], abs=6e-4)
 
 
 def test_the_reference_is_always_shown(results):

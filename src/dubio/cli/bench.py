@@ -4,6 +4,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
+from itertools import product
 from pathlib import Path
 
 from dubio.errors import DubioError
@@ -124,8 +125,10 @@ def read_results(folder: Path, whose: str = "own") -> tuple[Grid, list[Outcome]]
     old = [name for name, outcome in outcomes.items() if known is not None and known.get(name) != outcome.facts["key"]]
     if old:
         print(f"note: not of this config, and passed over: {', '.join(old)}", file=sys.stderr)
+    grid = read_config(folder / CONFIG)
     kept = [o for name, o in outcomes.items() if name not in old and o.place[3] == whose]
-    return read_config(folder / CONFIG), kept
+    order = {(model, data): at for at, (model, data) in enumerate(product(grid.models, grid.data))}
+    return grid, sorted(kept, key=lambda o: (order.get(o.place[:2], len(order)), o.place[2]))
 
 
 def chooser(grid: Grid, only: Sequence[str]) -> Callable[[Cell], bool] | None:

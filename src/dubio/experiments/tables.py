@@ -90,7 +90,7 @@ def systems_table(grid: Grid, outcomes: Sequence[Outcome], draws: int) -> Table 
     records: list[dict[str, Any]] = []
     for system in sorted(first.methods, key=first.ranks.__getitem__):
         name, cost = system.removeprefix(SYSTEM), _made(outcomes, system.removeprefix(SYSTEM))
-        means = [float(np.mean([found[m].mean(system, c) for c in first.columns])) for m in OF_SYSTEMS]
+        means = [float(np.mean([found[m].mean(system, c) for c in found[m].columns])) for m in OF_SYSTEMS]
         rows.append((
             grid_title(grid, name), f"{first.ranks[system]:.1f}",
             *(number(m, value) for m, value in zip(OF_SYSTEMS, means, strict=True)),
@@ -102,7 +102,7 @@ def systems_table(grid: Grid, outcomes: Sequence[Outcome], draws: int) -> Table 
              "sd": float(c.values[system].std(ddof=1)) if len(c.seeds) > 1 else None}
             for m in OF_SYSTEMS for c in found[m].columns
         ]  # fmt: skip
-    header = ("system", "rank", *(TITLES[m] for m in OF_SYSTEMS), "NLL over the adapter’s",
+    header = ("system", "rank", *(TITLES[m] for m in OF_SYSTEMS), "NLL minus the adapter’s",
               *(f"NLL {c.model} {c.data}" for c in first.columns), "numbers stored", "made in s")  # fmt: skip
     return Table("systems", f"{grid.name}: systems, each with its own predictions", _note(first), header, tuple(rows),
                  tuple(records))  # fmt: skip
