@@ -118,6 +118,18 @@ def seed_of(root, seed, options):
     return {**found, "seconds": round(time.perf_counter() - start, 1)}
 
 
+def finished(root, options, seed_of):
+    """The result of every seed, each a file that is made where it is not there."""
+    runs = []
+    for seed in options.seeds:
+        path = options.results / f"{seed}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            write_json(path, seed_of(root, seed, options))
+        runs.append(json.loads(path.read_text()))
+    return runs
+
+
 def spread(values):
     return [round(float(np.mean(values)), 4), round(float(np.std(values)), 4)]
 
@@ -146,13 +158,7 @@ def main():
     parser.add_argument("--out", type=Path, default=Path("runs/clinc"))
     parser.add_argument("--results", type=Path, default=Path("results/clinc_minilm"))
     options = parser.parse_args()
-    root, runs = Path(os.environ["DUBIO_DATA"]) / "clinc150", []
-    for seed in options.seeds:
-        path = options.results / f"{seed}.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if not path.exists():
-            write_json(path, seed_of(root, seed, options))
-        runs.append(json.loads(path.read_text()))
+    runs = finished(Path(os.environ["DUBIO_DATA"]) / "clinc150", options, seed_of)
     found = {"settings": {**SETTINGS, "rows": options.rows, "seeds": options.seeds}, "table": summary(runs)}
     write_json(options.results.with_suffix(".json"), found)
     print(json.dumps({"seeds": len(runs), "systems": list(found["table"])}))

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from choices import judged, log_probabilities
-from clinc import LENGTH, TOP, rows_of, spread
+from clinc import LENGTH, TOP, finished, rows_of, spread
 from dubio.adapters.training import LabelledTexts, lora_targets
 from dubio.demo.models import minilm_path
 from dubio.files import write_json
@@ -96,13 +96,7 @@ def main():
     parser.add_argument("--out", type=Path, default=Path("runs/stages"))
     parser.add_argument("--results", type=Path, default=Path("results/stages_minilm"))
     options = parser.parse_args()
-    root, runs = Path(os.environ["DUBIO_DATA"]), []
-    for seed in options.seeds:
-        path = options.results / f"{seed}.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if not path.exists():
-            write_json(path, seed_of(root, seed, options))
-        runs.append(json.loads(path.read_text()))
+    runs = finished(Path(os.environ["DUBIO_DATA"]), options, seed_of)
     settings = {key: value for key, value in vars(options).items() if not isinstance(value, Path)}
     write_json(options.results.with_suffix(".json"), {"settings": settings, "epochs": summary(runs)})
     print(json.dumps({"seeds": len(runs), "epochs": options.keep}))

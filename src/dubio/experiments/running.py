@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from dubio.experiments.config import Grid, Resources
+from dubio.experiments.outcome import CELL, ROWS
 from dubio.experiments.steps import OWN, Cell, Step, cells_of, steps_of
 from dubio.experiments.store import StepStore
 from dubio.experiments.work import run_step
 from dubio.files import atomic_path, write_json, write_text
 
-CELL, ROWS, CONFIG, CELLS = "cell.json", "rows.parquet", "config.yaml", "cells.json"
+CONFIG, CELLS = "config.yaml", "cells.json"
 Finished = tuple[Step, dict[str, Any] | None, str]  # step, its record or None, its error
 
 
