@@ -34,6 +34,7 @@ def trained(tiny, tmp_path_factory):
         if name not in made:
             own = {
                 "ensemble": ("--members", "3", "--set", "penalty=0.001", "--set", "keep=1,3"),
+                "kfold": ("--members", "3"),
                 "swag_lora": ("--set", "swag_epochs=3", "--set", "collections=2", "--set", "deviations=3"),
                 "swag_lora_xs": ("--set", "swag_epochs=3", "--set", "collections=2", "--set", "scale=1"),
                 "blob": ("--set", "eps=0.1", "--set", "kl_schedule=constant", "--set", "flipout=yes"),
@@ -71,7 +72,7 @@ def test_stages_of_an_ensemble_are_folders_of_their_own(trained, tiny, tmp_path)
     assert {path.name for path in (whole / "epochs").iterdir()} == {"1", "3"}
 
 
-@pytest.mark.parametrize("name", ["ensemble", "swag_lora", "swag_lora_xs", "blob", "rank_dropout"])
+@pytest.mark.parametrize("name", ["ensemble", "kfold", "swag_lora", "swag_lora_xs", "blob", "rank_dropout"])
 def test_a_trained_posterior_goes_all_the_way(trained, tiny, tmp_path, name):
     adapter = trained(name)
     model = load(adapter)
@@ -80,10 +81,14 @@ def test_a_trained_posterior_goes_all_the_way(trained, tiny, tmp_path, name):
     table = read_rows(tiny.test)[:40]
     drawn = sample(Sampler(host, stored), [row["text"] for row in table])
     assert drawn.shape == (stored.samples, 40, 3)
-    if name in ("ensemble", "blob", "rank_dropout"):  # the adapter beside it is the first member, or the mean
+    if name in ("ensemble", "kfold", "blob", "rank_dropout"):  # the adapter beside it is the first member, or the mean
         alone = extract(model, [row["text"] for row in table])
         expected = torch.log_softmax(torch.from_numpy(alone.logits), dim=1).numpy()
-        first = drawn if name == "ensemble" else sample(Sampler(host, still(stored)), [row["text"] for row in table])
+        first = (
+            drawn
+            if name in ("ensemble", "kfold")
+            else sample(Sampler(host, still(stored)), [row["text"] for row in table])
+        )
         np.testing.assert_allclose(first[0], expected, atol=1e-4)
     if name == "rank_dropout":
         assert 0 < stored.posterior.fact("ranks_kept") < stored.posterior.fact("ranks_trained")
@@ -144,6 +149,26 @@ def test_what_is_made_from_an_adapter(tiny, tmp_path):
     assert not (tmp_path / "out.csv").exists()
     shutil.rmtree(adapter / "posteriors" / "mc_dropout")
     gone = dubio("score", adapter, tiny.test, "--output", tmp_path / "out.csv")
+    assert (gone.code, "there is no posterior mc_dropout" in gone.err) == (2, True)
+
+
+def test_what_is_distilled_needs_no_posterior_to_score(tiny, tmp_path):
+    adapter = tmp_path / "adapter"
+    shutil.copytree(tiny.adapter, adapter, ignore=shutil.ignore_patterns("dubio"))
+    assert dubio("posterior", adapter, "mc_dropout", "--rate", "0.3").code == 0
+    methods = ("--methods", "softmax_response,mc_dropout.distilled")
+    done = dubio("fit", adapter, "--calibration", tiny.calibration, *methods)
+    assert done.code == 0, done
+    shutil.rmtree(adapter / "posteriors")
+    done = dubio("score", adapter, tiny.test, "--output", tmp_path / "out.csv")
+    assert done.code == 0, done
+    scored = read_rows(tmp_path / "out.csv")
+    gap = [float(r["uncertainty_mc_dropout.distilled"]) - float(r["uncertainty_softmax_response"]) for r in scored]
+    assert len({round(value, 6) for value in gap}) > 10
+    judged = dubio("evaluate", adapter, "--test", tiny.test)
+    assert judged.code == 0, judged
+    assert "distilled" in judged.out
+    gone = dubio("fit", adapter, "--calibration", tiny.calibration, *methods)
     assert (gone.code, "there is no posterior mc_dropout" in gone.err) == (2, True)
 
 

@@ -18,6 +18,7 @@ def finished(small, tmp_path_factory):
         variants={"adue_bce": {"of": "adue_unguarded", "alphas": [0.0], "betas": [0.0]}},
         posteriors={
             "ensemble": {"plan": {"members": 2}},
+            "kfold": {"plan": {"members": 2}},
             "mc_dropout": {"plan": {"rate": 0.2}, "samples": 3},
             "cores": {
                 "kind": "swag_lora_xs",
@@ -27,7 +28,7 @@ def finished(small, tmp_path_factory):
                 "samples": 2,
             },
         },
-        predictions=["ensemble"],
+        predictions=["ensemble", "kfold"],
     )
     values["data"]["topics"]["ood"] = str(small.ood)
     return folder, values, *run(folder, values)

@@ -28,6 +28,25 @@ def test_run_and_status(small, tmp_path):
     assert "score      1 of 1" in dubio("bench", "status", path, *store, "--only", "seed=0").out
 
 
+def test_a_device_that_is_not_there_is_refused_before_any_work(small, tmp_path):
+    path = write(tmp_path, config(small, seeds=[0]))
+    refused = dubio("bench", "run", path, "--device", "tpu", "--store", tmp_path / "store")
+    assert (refused.code, refused.err.count("\n")) == (2, 1)
+    assert "use cpu, cuda or cuda:N" in refused.err
+    assert not (tmp_path / "store").exists()
+    assert dubio("bench", "run", path, "--together", "--executor", "ray").code == 2
+
+
+def test_the_device_does_not_change_what_is_done(small, tmp_path):
+    values = config(small, seeds=[0], methods=["softmax_response"])
+    values["models"]["tiny"]["device"] = "cuda"  # as on the machine that has one
+    places = ("--store", tmp_path / "store", "--results", tmp_path / "results")
+    done = dubio("bench", "run", write(tmp_path, values), "--device", "cpu", *places)
+    assert done.code == 0, done
+    values["models"]["tiny"]["device"] = "cpu"
+    assert "0 steps, 0 done before" in dubio("bench", "run", write(tmp_path, values), *places).out
+
+
 def test_show_prints_the_table_and_writes_every_format(results, tmp_path):
     shown = dubio("bench", "show", results, "--draws", 50, "--out", tmp_path)
     assert shown.code == 0, shown

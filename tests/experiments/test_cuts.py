@@ -83,3 +83,29 @@ def test_rows_of_a_cut_keep_the_tables_order(folder):
     numbers = [int(text.split()[-1]) for text in cut(folder, rows={"train": 30}).tables["train"].texts]
     once = [number for number in numbers if number >= 40]  # the others are repeated at the end
     assert once == sorted(once)
+
+
+def test_rows_without_text_are_an_error_or_left_out(folder):
+    table(folder / "train.csv", [f"row {i}" for i in range(90)] + [" ", "last"])
+    with pytest.raises(DubioError, match=r"line 92: column 'text' is empty"):
+        cut(folder)
+    split = cut(folder, drop_empty=True)
+    assert sum(split.rows[name] for name in ("calibration", "validation", "train")) == 91
+    train = split.tables["train"]
+    lines = (folder / "train.csv").read_text().splitlines()
+    for row in range(len(train)):  # messages go on naming the line of the file
+        assert lines[int(train.place(row).split()[1]) - 1].startswith(f"{train.texts[row]},")
+
+
+def test_a_table_without_any_text_says_so(folder):
+    table(folder / "train.csv", [" "] * 5)
+    with pytest.raises(DubioError, match="no row holds any text"):
+        cut(folder, drop_empty=True)
+
+
+def test_sets_without_empty_rows_keep_their_keys(folder):
+    from dubio.experiments.steps import _data_facts
+
+    facts = _data_facts(DataSet(train="train.csv", test="test.csv"), folder)
+    assert "drop_empty" not in facts
+    assert _data_facts(DataSet(train="train.csv", test="test.csv", drop_empty=True), folder)["drop_empty"] is True

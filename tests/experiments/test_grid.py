@@ -25,9 +25,9 @@ def test_every_cell_leaves_an_outcome(finished):
     folder, _, _, status, lines = finished
     assert status.complete
     names = {path.stem for path in (folder / "results" / "small").glob("*.json")} - {"cells"}
-    assert names == {f"tiny-topics-{seed}{whose}" for seed in (0, 1) for whose in ("", "-ensemble")}
+    assert names == {f"tiny-topics-{seed}{whose}" for seed in (0, 1) for whose in ("", "-ensemble", "-kfold")}
     assert (folder / "results" / "small" / "config.yaml").read_bytes() == (folder / "grid.yaml").read_bytes()
-    assert len(lines) == 1 + 2 * 11
+    assert len(lines) == 1 + 2 * 14
     assert "min left" in lines[-1]
 
 
@@ -63,6 +63,13 @@ def test_the_mean_of_a_posterior_is_judged_as_well(finished):
     assert "md" in mean.facts["left_out"]  # it has no train rows
 
 
+def test_k_fold_adapters_bring_honest_train_rows(finished):
+    found = outcome(finished[0], "tiny-topics-0-kfold")
+    assert "md" in found.ranks  # which needs train rows
+    mean = outcome(finished[0], "tiny-topics-0-ensemble")
+    assert "needs the training rows" in mean.facts["left_out"]["md"]
+
+
 def test_a_finished_grid_is_not_done_again(finished, small):
     folder, values, _, _, _ = finished
     before = {path: path.stat().st_mtime_ns for path in (folder / "store").rglob("step.json")}
@@ -77,7 +84,7 @@ def test_a_changed_option_does_what_depends_on_it(finished, tmp_path):
     folder, values, _, _, _ = finished
     _, status, lines = run(folder, {**values, "certification": 0.25}, results=tmp_path)
     assert status.complete
-    assert [line.split()[1] for line in lines[1:]] == ["score"] * 4
+    assert [line.split()[1] for line in lines[1:]] == ["score"] * 6
     # and back: the first outcomes are in the store still
     assert len(run(folder, values, results=tmp_path / "again")[2]) == 1
 
@@ -166,3 +173,25 @@ def test_damaged_outcomes_are_refused(finished, tmp_path):
 def test_cells_come_seed_by_seed(finished):
     whole: Run = finished[2]
     assert [cell.seed for cell in cells_of(whole.grid)] == [0, 1]
+
+
+def test_the_adapters_of_all_seeds_teach_each_other(small, tmp_path):
+    own = [f"all.{measure}" for measure in ("response", "distilled")]
+    values = config(small, methods=["softmax_response", *own], pooled="all", seeds=[0, 1, 2])
+    _, status, lines = run(tmp_path, values)
+    assert status.complete
+    assert sum("pooled" in line for line in lines) == 1  # one for the set: every seed reads the same
+    found = [outcome(tmp_path, f"tiny-topics-{seed}") for seed in (0, 1, 2)]
+    assert all(set(o.ranks) == {"softmax_response", *own} for o in found)
+    alone = np.mean([o.figure("system:adapter", "nll") for o in found])
+    assert found[0].facts["members"]["all"]["nll"] == pytest.approx(alone, rel=1e-4)
+    accuracy = np.mean([o.figure("system:adapter", "accuracy") for o in found])
+    assert found[1].facts["members"]["all"]["accuracy"] == pytest.approx(accuracy, rel=1e-4)
+    risks = np.mean([o.figure("softmax_response", "aurc") for o in found])
+    assert found[2].facts["members"]["all"]["aurc"] == pytest.approx(risks, rel=1e-4)
+    p = [np.asarray(o.systems["all"][1]) for o in found]
+    assert all(np.array_equal(p[0], other) for other in p)
+    with pytest.raises(DubioError, match="one seed is no ensemble"):
+        made(tmp_path / "one", {**values, "seeds": [0]})
+    with pytest.raises(DubioError, match=r"there is no method 'all\.response'"):
+        made(tmp_path / "none", {**values, "pooled": None})

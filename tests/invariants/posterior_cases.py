@@ -17,11 +17,11 @@ from tiny_classifier import dubio, read_rows
 QUIET = Extraction(show=False)
 SMALL = ("--set", "epochs=3", "--set", "learning_rate=0.03", "--set", "batch_size=32", "--set", "max_length=32")
 OWN = {
-    "ensemble": ("--members", "3"),
+    "ensemble": ("--members", "3"), "kfold": ("--members", "3"),
     "swag_lora": ("--set", "swag_epochs=3", "--set", "collections=2"),
     "swag_lora_xs": ("--set", "swag_epochs=3", "--set", "collections=2"),
     "mc_dropout": ("--rate", "0.2"),
-}
+}  # fmt: skip
 
 
 def command(tiny, name, folder):

@@ -7,6 +7,7 @@ import torch
 from dubio.errors import ArtifactError, DubioError
 from dubio.posteriors.blob import Blob
 from dubio.posteriors.ensemble import Ensemble
+from dubio.posteriors.folds import KFold
 from dubio.posteriors.heads import fit_heads
 from dubio.posteriors.laplace import best_precision, fit_laplace
 from dubio.posteriors.laplace_lora import LaplaceLora
@@ -45,6 +46,7 @@ def made():
         "heads": fit_heads(lora(), head, features, np.arange(40) % 3),
         "laplace_lora": LaplaceLora({**one, **curved}, {"structure": "diag", "tau": 2.0}),
         "ensemble": Ensemble({f"member|{name}": value for name, value in lora(10).items()}),
+        "kfold": KFold({f"member|{name}": value for name, value in lora(10).items()}),
         "mc_dropout": McDropout(one, {"rate": 0.2}), "swag_lora": moments.posterior(),
         "swag_lora_xs": moments.posterior(), "tfb": Tfb.rotated(lora(), 0.1), "laplace": laplace,
     }  # fmt: skip
@@ -57,7 +59,7 @@ def test_every_posterior_draws_alike_from_one_seed_and_survives_the_disk(name, t
     draws, again, other = posterior.draw(4, 1), posterior.draw(4, 1), posterior.draw(4, 2)
     assert {n: tuple(v.shape[1:]) for n, v in draws.items()} == {n: tuple(v.shape[1:]) for n, v in lora().items()}
     assert all(len(value) == 4 and torch.equal(value, again[n]) for n, value in draws.items())
-    assert name in ("ensemble", "heads") or any(not torch.equal(value, other[n]) for n, value in draws.items())
+    assert name in ("ensemble", "kfold", "heads") or any(not torch.equal(value, other[n]) for n, value in draws.items())
     assert any(not torch.equal(value[0], value[1]) for value in draws.values())
     save_posterior(tmp_path, Stored(name, posterior, {"form": "lora"}, {"base": "b"}, 4))
     assert find_posteriors(tmp_path) == [name]

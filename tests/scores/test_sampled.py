@@ -24,7 +24,7 @@ def with_samples(rows, seed=0, spread=0.3):
 def test_scores_are_the_measures_of_the_predicted_class():
     rows = with_samples(tables()[2])
     for name in sampled_names("ensemble"):
-        if name == "ensemble.temperature":
+        if name in ("ensemble.temperature", "ensemble.distilled"):  # which learn
             continue
         score = get_method(name).build().fit(None, None)
         expected = measures.MEASURES[name.partition(".")[2]](rows.samples["ensemble"], rows.predictions)

@@ -18,17 +18,24 @@ CONFIG, CELLS = "config.yaml", "cells.json"
 
 
 def run(
-    config: Path, data: Path | None, store: Path, results: Path, only: Sequence[str], executor: tuple[str, str | None]
-) -> None:
-    """Everything of a grid that is not done; exit code 1 where a step failed."""
+    config: Path, data: Path | None, store: Path, results: Path, only: Sequence[str], executor: tuple[str, str | None],
+    device: str | None = None, together: bool = False,
+) -> None:  # fmt: skip
+    """Everything of a grid that is not done; exit code 1 where a step failed.
+
+    device: of every model, in place of what the config says; it does not change which steps are done already.
+    together: adapters that differ in the seed alone are trained as one stack.
+    """
     from dubio.experiments.running import LocalExecutor, Run
 
-    grid = read_config(config)
+    grid = _on(read_config(config), device)
     for folder in (store, results):
         check_folder(folder)
     kind, address = executor
     if kind not in ("local", "ray"):
         raise DubioError(f"no executor {kind!r}; choose local or ray")
+    if together and kind == "ray":
+        raise DubioError("--together is for --executor local; on a cluster every adapter is a task of its own")
     if address is not None and kind != "ray":
         raise DubioError("--address is for --executor ray")
     # Whole paths: workers of a cluster have folders of their own to be in.
@@ -43,7 +50,7 @@ def run(
         finally:
             cluster.close()
     else:
-        found = whole.run(LocalExecutor())
+        found = whole.run(LocalExecutor(together, _say))
     for step, error in found.failed.items():
         print(f"failed {step}: {error}", file=sys.stderr)
     print(f"outcomes: {whole.folder}")
@@ -51,11 +58,14 @@ def run(
         raise SystemExit(1)
 
 
-def dry(config: Path) -> None:
-    """One cell of each model on a tiny base and made-up rows; exit code 1 where a step failed."""
+def dry(config: Path, device: str | None = None) -> None:
+    """One cell of each model on a tiny base and made-up rows, on the processor unless told otherwise.
+
+    Exit code 1 where a step failed.
+    """
     from dubio.experiments.dry import dry_run
 
-    found = dry_run(read_config(config), _say)
+    found = dry_run(_on(read_config(config), device or "cpu"), _say)
     for step, error in found.failed.items():
         print(f"failed {step}: {error}", file=sys.stderr)
     if not found.complete:
@@ -152,6 +162,18 @@ def published_of(grid: Grid, table: Path | None) -> list[Number]:
     if grid.published is None or table is None:
         return []
     return chosen(read_published(table), grid.published.source, grid.published.metric)
+
+
+def _on(grid: Grid, device: str | None) -> Grid:
+    """The grid with all its models on a device; raises DubioError where that is not there."""
+    if device is None:
+        return grid
+    from dubio.models.base import check_device
+
+    check_device(device)
+    return grid.model_copy(update={
+        "models": {name: spec.model_copy(update={"device": device}) for name, spec in grid.models.items()}
+    })  # fmt: skip
 
 
 def _root(data: Path | None) -> Path:

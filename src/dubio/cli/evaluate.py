@@ -22,7 +22,7 @@ from dubio.report.content import Cost, ReportContent
 from dubio.report.html import write_report
 from dubio.report.terminal import metrics_table, systems_table
 from dubio.workflow.evaluation import Evaluation, evaluate
-from dubio.workflow.opening import posteriors_of
+from dubio.workflow.opening import posteriors_of, teachers_of
 from dubio.workflow.tables import split_facts
 
 AGREEMENT = "agreement"
@@ -41,7 +41,7 @@ def run(
         tables["ood"] = session.read(ood, labels=False)
     agreement = shares(tables["test"], AGREEMENT)
     artifact = session.open()
-    made_on = session.made_on(posteriors_of(artifact))
+    made_on = session.made_on([*posteriors_of(artifact), *teachers_of(artifact)])
     check_disjoint({"test": tables["test"]}, stored={**artifact.hashes, **made_on})
     prepared = session.prepare(tables, unlabelled=("ood",), posteriors=posteriors_of(artifact))
     stored = prepared["test"].stored

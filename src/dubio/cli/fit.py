@@ -74,7 +74,7 @@ def needed_posteriors(names: tuple[str, ...] | None, session: Session) -> list[s
     """
     if names is None:
         return [*session.posteriors]
-    found = {get_method(name).options["posterior"] for name in names if "samples" in get_method(name).needs}
+    found = {name.rpartition(".")[0] for name in names if "samples" in get_method(name).needs}
     for name in sorted(found):
         if name not in session.posteriors:
             raise DubioError(f"there is no posterior {name} beside {session.adapter}; make it first")

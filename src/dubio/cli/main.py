@@ -246,15 +246,19 @@ def bench_run(
     executor: Annotated[str, typer.Option(help="local: one step after another; ray: tasks of a cluster.")] = "local",
     address: Annotated[str | None, typer.Option(help="Of a Ray cluster (default: one on this machine).")] = None,
     dry: Annotated[bool, typer.Option("--dry", help="Only try it out: tiny random models, made-up rows.")] = False,
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda, cuda:N, for every model (default: as configured).")
+    ] = None,
+    together: Annotated[bool, typer.Option("--together", help="Train the adapters of all seeds as one stack.")] = False,
 ) -> None:
     """Do every step of a grid that is not done yet; a killed grid goes on."""
     from dubio.cli.bench import dry as dry_run
     from dubio.cli.bench import run
 
     if dry:
-        dry_run(config)
+        dry_run(config, device)
     else:
-        run(config, data, store, results, only or [], (executor, address))
+        run(config, data, store, results, only or [], (executor, address), device, together)
 
 
 @bench.command("status")

@@ -12,7 +12,7 @@ from dubio.errors import DubioError
 from dubio.files import check_folder
 from dubio.models.letters import Choices, asked_choices
 from dubio.posteriors.registry import get_posterior
-from dubio.posteriors.trained import PosteriorPlan, train_posterior
+from dubio.posteriors.trained import MEMBERS, PosteriorPlan, train_posterior
 from dubio.workflow.rows import held_out, label_names, labelled
 
 # Least value, and the first that is too large; other counts are at least 1, other numbers at least 0.
@@ -23,7 +23,7 @@ _RANGES = {
 _SWAG = ("swag_epochs", "swag_rate", "collections", "deviations", "scale")
 _KL = ("kl_weight", "kl_rate", "kl_schedule")
 _OWN = {
-    "ensemble": ("members", "keep"), "swag_lora": _SWAG, "swag_lora_xs": _SWAG,
+    "ensemble": ("members", "keep"), "kfold": ("members", "keep"), "swag_lora": _SWAG, "swag_lora_xs": _SWAG,
     "blob": (*_KL, "beta", "eps", "flipout"),
     "rank_dropout": ("kl_weight", "kl_schedule", "log_variance", "prune_above"),
 }  # fmt: skip
@@ -106,8 +106,8 @@ def parse_extra(settings: list[str], posterior: str | None, members: int | None)
     }
     values = parse_settings(settings, kinds)
     if members is not None:
-        if posterior != "ensemble":
-            raise DubioError("--members is for --posterior ensemble")
+        if posterior not in MEMBERS:
+            raise DubioError(f"--members is for --posterior {' or '.join(MEMBERS)}")
         values["members"] = members
     plan = PosteriorPlan(**values)
     if plan.members < 2:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pyarrow as pa
 
 from dubio.data.arrow import ArrowColumn, compute, one_array
@@ -72,6 +73,20 @@ def text_column(source: Source, name: str) -> Texts:
     if compute.all(compute.match_substring_regex(texts.array, _NUMBER)).as_py():
         raise DubioError(f"{source.name}: column {name!r} holds only numbers, not text; name the text column")
     return texts
+
+
+def with_text(source: Source, names: Sequence[str | None]) -> Source:
+    """The rows whose columns `names` hold more than whitespace; messages go on naming the rows of the source."""
+    kept = np.ones(source.frame.num_rows, dtype=np.bool_)
+    for name in names:
+        column = None if name is None else one_array(source.frame.column(name))
+        if column is not None and any(test(column.type) for test in _TEXT_TYPES[:3]):
+            blank = compute.equal(compute.utf8_length(compute.utf8_trim_whitespace(column)), 0)
+            kept &= ~np.asarray(compute.fill_null(blank, True))
+    if not kept.any():
+        raise DubioError(f"{source.name}: no row holds any text; name the text column")
+    index = np.flatnonzero(kept)
+    return Source(source.name, source.frame.filter(pa.array(kept)), lambda row: source.place(int(index[row])))
 
 
 def label_column(source: Source, name: str, *, strict: bool) -> ArrowColumn | None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from dubio.arrays import Float64, Int64
 from dubio.data.arrow import ArrowColumn, ArrowTable, compute
 from dubio.data.choices import is_question_table, read_questions
-from dubio.data.columns import Columns, choose, label_column, listed, text_column
+from dubio.data.columns import Columns, choose, label_column, listed, text_column, with_text
 from dubio.data.labels import map_labels
 from dubio.data.prompts import PromptTemplate
 from dubio.data.readers import read_source, row_place
@@ -96,7 +96,7 @@ class TextTable:
 
 def read_table(
     where: str | Path, *, columns: Columns | None = None, need_labels: bool = False,
-    template: PromptTemplate | bool = True,
+    template: PromptTemplate | bool = True, drop_empty: bool = False,
 ) -> TextTable:  # fmt: skip
     """Reads a CSV (UTF-8, header), JSONL or Parquet file, or a hub data set `hub:NAME[/CONFIG]:SPLIT`.
 
@@ -104,6 +104,7 @@ def read_table(
     and not complete is otherwise ignored.
     template: of the prompts, where the table is one of multiple-choice questions (see `data.choices`). True: the
     default, where no other text column is named. False: no table is one of questions.
+    drop_empty: leave rows without text out; otherwise the first is an error.
     Raises DubioError, one line with file and row, on everything in the input that could not be scored.
     """
     asked = columns or Columns()
@@ -128,6 +129,8 @@ def read_table(
     if need_labels and chosen.label is None:
         have = listed(source.frame.column_names)
         raise DubioError(f"{source.name}: no label column found, and labels are needed; name one of: {have}")
+    if drop_empty:
+        source = with_text(source, (chosen.text, chosen.text_pair))
     texts = text_column(source, chosen.text)
     pairs = None if chosen.text_pair is None else text_column(source, chosen.text_pair)
     strict = need_labels or asked.label is not None

@@ -27,7 +27,7 @@ RANGES = {
     "top_layers": (1, 10**4), "members": (2, 10**4), "learning_rate": (1e-12, 1e3), "log_variance": (-20, 2),
     "prune_above": (-100, 1e9),
 }  # fmt: skip
-KINDS = ("adapter", "posterior", "represent", "samples", "score")
+KINDS = ("adapter", "posterior", "represent", "samples", "pooled", "score")
 _MADE = {"mc_dropout": ("rate", "masks"), "heads": ("members",), "tfb": ("tolerance",), "laplace": (),
          "laplace_lora": ("structure",)}  # fmt: skip
 
@@ -48,6 +48,7 @@ class Rows(_Strict):
 class DataSet(_Strict):
     """Tables of one set. validation (picks the epoch), calibration: cut from train where no table is named.
 
+    drop_empty: rows without text are left out; otherwise the first is an error.
     published: the set's name in the published tables. seed: of the cuts, the same for all seeds of the grid.
     """
 
@@ -59,6 +60,7 @@ class DataSet(_Strict):
     text: str | None = None
     pair: str | None = None
     label: str | None = None
+    drop_empty: bool = False
     rows: Rows = Rows()  # pyright: ignore[reportCallIssue]
     seed: int = 42
     published: str | None = None
@@ -111,6 +113,7 @@ class Grid(_Strict):
 
     methods: None: all that are registered. variants: name -> {of: a registered method, its options}. certification:
     share of the calibration rows that no method sees. predictions: posteriors whose mean prediction is judged as well.
+    pooled: a name under which the adapters of all seeds are an ensemble, whose samples every cell of the set reads.
     """
 
     name: Name
@@ -124,6 +127,7 @@ class Grid(_Strict):
     variants: dict[Name, dict[str, Any]] = Field(default_factory=dict)
     posteriors: dict[Name, PosteriorSpec] = Field(default_factory=dict)
     predictions: tuple[str, ...] = ()
+    pooled: Name | None = None
     certification: float = Field(0.1, gt=0, lt=1)
     resources: dict[str, Resources] = Field(default_factory=dict)
     published: Published | None = None
@@ -155,6 +159,8 @@ class Grid(_Strict):
             raise ValueError(f"methods: {REFERENCE} must be among them: it is what the others have to beat")
         for name in self.methods or ():
             self._check_method(name)
+        if self.pooled is not None and len(self.seeds) < 2:
+            raise ValueError("pooled: one seed is no ensemble")
         self._check_names()
         for kind in self.resources:
             if kind not in KINDS:
@@ -171,6 +177,7 @@ class Grid(_Strict):
     def _check_names(self) -> None:
         """Raises ValueError where two things would go by one name."""
         systems = [*self.posteriors, *(spec.alone for spec in self.posteriors.values() if spec.alone)]
+        systems += [self.pooled] if self.pooled else []
         whose = ("", *(f"-{name}" for name in self.predictions))
         cells = [f"{m}-{d}-{s}{w}" for m in self.models for d in self.data for s in self.seeds for w in whose]
         for what, names in (("posteriors", systems), ("models and data", cells)):
@@ -188,7 +195,8 @@ class Grid(_Strict):
         ]
 
     def _check_method(self, name: str) -> None:
-        known = {*METHODS, *(method for posterior in self.posteriors for method in sampled_names(posterior))}
+        posteriors = [*self.posteriors, *([self.pooled] if self.pooled else [])]
+        known = {*METHODS, *(method for posterior in posteriors for method in sampled_names(posterior))}
         if name not in known:
             raise ValueError(f"methods: there is no method {name!r}")
 

@@ -7,7 +7,7 @@ rows of each class train it, or as many as a posterior takes. What comes out mea
 
 import json
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from dubio.data.prompts import letters_of
 from dubio.experiments.config import DataSet, Grid, ModelSpec
 from dubio.experiments.running import LocalExecutor, Run, Status
 
-CLASSES, HELD, RANK, FOR_HEADS = 3, 60, 4, 24
+CLASSES, HELD, RANK, FOR_HEADS, FOR_FOLDS = 3, 60, 4, 24, 40
 _WORDS = [*"ABCDEFGHIJ", *"abcdefghij", *(str(i) for i in range(10)), *".:?,", "Answer", "Question", "True", "False"]
 _SIZES = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32,
           "max_position_embeddings": 256, "initializer_range": 0.3}  # fmt: skip
@@ -36,11 +36,12 @@ _OF_FAMILY: dict[str, dict[str, Any]] = {
 
 
 def dry_run(grid: Grid, say: Callable[[str], None]) -> Status:
-    """Runs one cell of each model; returns how it stands at the end."""
+    """Runs one cell of each model, on the device that the grid names; returns how it stands at the end."""
     with tempfile.TemporaryDirectory() as room:
         root = Path(room)
-        heads = any((spec.kind or name) == "heads" for name, spec in grid.posteriors.items())
-        data = {name: _tiny_data(root, letters, name, FOR_HEADS * heads) for name, letters in _kinds(grid).items()}
+        kinds = {spec.kind or name for name, spec in grid.posteriors.items()}
+        least = {"validation": FOR_HEADS * ("heads" in kinds), "train": FOR_FOLDS * ("kfold" in kinds)}
+        data = {name: _tiny_data(root, letters, name, least) for name, letters in _kinds(grid).items()}
         bases = {name: _tiny_model(root / f"base-{name}", spec) for name, spec in grid.models.items()}
         found: list[Status] = []
         for name, spec in bases.items():
@@ -73,12 +74,13 @@ def _tiny_settings(settings: dict[str, Any], whole: bool = True) -> dict[str, An
     return {**small, "epochs": 1, **({"batch_size": 2} if whole else {})}
 
 
-def _tiny_data(root: Path, letters: str | None, name: str, least: int) -> DataSet:
-    """Two training rows of each class, and enough others that methods can be fitted."""
+def _tiny_data(root: Path, letters: str | None, name: str, least: Mapping[str, int]) -> DataSet:
+    """Two training rows of each class, and enough others that methods can be fitted. least: rows of a table."""
     classes = CLASSES if letters is None else len(letters_of(letters))
     g = np.random.default_rng(0)
-    counts = {"train": 2 * classes, "validation": max(classes, least), "calibration": HELD, "test": HELD}
-    for table, rows in counts.items():
+    counts = {"train": 2 * classes, "validation": classes, "calibration": HELD, "test": HELD}
+    for table, enough in counts.items():
+        rows = max(enough, least.get(table, 0))
         labels = [i % classes for i in range(rows)]
         texts = [" ".join(g.choice(_WORDS[:30], 8)) + f" {i}" for i in range(rows)]
         columns: dict[str, Any] = {"text": texts, "label": labels}
@@ -102,7 +104,7 @@ def _tiny_model(folder: Path, spec: ModelSpec) -> ModelSpec:
         build.from_config(config).save_pretrained(folder)
     _tokenizer().save_pretrained(folder)
     small = _tiny_settings(spec.training, whole=False)
-    return spec.model_copy(update={"base": str(folder), "device": "cpu", "precision": "float32", "training": small})
+    return spec.model_copy(update={"base": str(folder), "precision": "float32", "training": small})
 
 
 def _tokenizer() -> Any:

@@ -9,7 +9,7 @@ import numpy as np
 
 from dubio.containers import Representations
 from dubio.experiments.config import variant_of
-from dubio.experiments.making import HEAD
+from dubio.experiments.making import HEAD, held_out_rows
 from dubio.experiments.outcome import save_outcome
 from dubio.experiments.steps import OWN, Step
 from dubio.experiments.store import StepStore
@@ -27,13 +27,15 @@ def judge(step: Step, folder: Path, store: StepStore) -> dict[str, Any]:
     here = store.folder(shown.kind, shown.key)
     drawn = {name: store.folder(s.kind, s.key) for name, s in step.needs.items() if name != "represent"}
     tables = {name: rows_of(here, drawn, name, whose) for name in shown.facts["tables"]}
-    own = whose == OWN  # of the mean, train rows hold no samples, and no one head gives its answers
+    own = whose == OWN  # of the mean, no one head gives its answers
     drawn_from = [n for n, table in tables["calibration"].samples.items() if len(table) > 1]  # one sample says nothing
     measures = [m for name in drawn_from for m in sampled_names(name)]
     methods = [get_method(name) for name in facts["methods"] or [*METHODS, *measures]]
     methods += [variant_of(name, options) for name, options in facts["variants"].items()]
     plan = FitPlan(methods, share=facts["certification"], show=False)
-    train, head = (tables["train"], _head(here)) if own else (None, None)
+    head = _head(here) if own else None
+    # Train rows of the mean hold no samples, but for K-fold adapters, where each is held out once.
+    train = tables["train"] if own or held_out_rows(step.needs[whose].needs["posterior"]) else None
     fit = fit_methods(train, tables["calibration"], head, plan)
     found = evaluate(fit, tables["test"], ood=tables.get("ood"), draws=1)
     save_outcome(folder, step, fit, found, tables["test"])
@@ -43,13 +45,15 @@ def judge(step: Step, folder: Path, store: StepStore) -> dict[str, Any]:
 def rows_of(here: Path, drawn: Mapping[str, Path], name: str, whose: str) -> Representations:
     """One table of a cell: the adapter's own rows with all samples, or the mean of one posterior's."""
     arrays = map_arrays(here / f"{name}.safetensors")
-    found = {p: map_arrays(folder / f"{name}.safetensors") for p, folder in drawn.items() if name != "train"}
+    paths = {p: folder / f"{name}.safetensors" for p, folder in drawn.items() if name != "train" or p == whose}
+    found = {p: map_arrays(path) for p, path in paths.items() if path.exists()}
     samples = {p: np.asarray(table["samples"]) for p, table in found.items()}
     labels, groups = arrays.get("labels"), arrays.get("groups")
-    if whose == OWN or name == "train":
+    if whose not in found:
         return Representations.of(arrays["features"], arrays["logits"], labels, groups, samples)
     mean = log_mean(samples[whose])
-    return Representations.of(found[whose]["features"], mean, labels, groups, {whose: samples[whose]}, whose)
+    kept = {} if name == "train" else {whose: samples[whose]}  # of a held-out train row there is but one
+    return Representations.of(found[whose]["features"], mean, labels, groups, kept, whose)
 
 
 def _head(here: Path) -> Any:

@@ -4,13 +4,14 @@ adapter     tables, base              -> adapter/ (plain PEFT), and its posterio
 posterior   adapter, tables           -> posteriors/NAME/
 represent   adapter, tables           -> TABLE.safetensors: features, logits, labels, groups; head.safetensors, .json
 samples     posterior, tables         -> TABLE.safetensors: mean features, samples [S, N, C] (log-probabilities)
+pooled      represent of every seed   -> TABLE.safetensors: their mean features and log-probabilities [S, N, C]
 """
 
 import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,10 +27,12 @@ from dubio.experiments.store import StepStore
 from dubio.files import atomic_path, write_json
 from dubio.heads import head_arrays, head_spec
 from dubio.models.base import check_device
+from dubio.models.cache import map_arrays
 from dubio.models.extraction import Extraction, extract
 from dubio.models.letters import Choices, as_choices
 from dubio.models.loading import AdaptedModel, load
 from dubio.posteriors import onto
+from dubio.posteriors.folds import sample_held_out
 from dubio.posteriors.hosts import host_under
 from dubio.posteriors.sampling import Sampler, sample_both
 from dubio.posteriors.store import Stored, load_posterior, save_posterior, seconds_and_bytes
@@ -44,10 +47,9 @@ HEAD = "head"
 
 def adapter(step: Step, folder: Path, _: StepStore) -> dict[str, Any]:
     """A trained adapter; a killed run of it goes on from its last epoch."""
-    facts, base, out = step.facts, step.where["base"], folder / "adapter"
-    split, choices = _split(step), as_choices(facts["letters"])
-    labels = [*(split.labels if choices is None else choices.labels)]
-    rows = labelled(split.tables["train"], labels), labelled(split.tables["validation"], labels)
+    facts, out = step.facts, folder / "adapter"
+    base, labels, rows, choices = adapter_inputs(step)
+    split = _split(step)
     check_device(step.where["device"])
     plan = TrainingPlan(**facts["plan"], device=step.where["device"], show=False)
     if not (out / "adapter_config.json").exists():
@@ -63,6 +65,14 @@ def adapter(step: Step, folder: Path, _: StepStore) -> dict[str, Any]:
         "rows": split.rows, "dropped": dict(split.dropped), "classes": len(labels),
         "validation_accuracy": record["validation_accuracy"], "best_epoch": record["best_epoch"],
     }  # fmt: skip
+
+
+def adapter_inputs(step: Step) -> tuple[str, list[str], tuple[LabelledTexts, LabelledTexts], Choices | None]:
+    """What a training run takes besides its plan: base, labels, (train, validation), and how questions are answered."""
+    split, choices = _split(step), as_choices(step.facts["letters"])
+    labels = [*(split.labels if choices is None else choices.labels)]
+    rows = labelled(split.tables["train"], labels), labelled(split.tables["validation"], labels)
+    return step.where["base"], labels, rows, choices
 
 
 def posterior(step: Step, folder: Path, store: StepStore) -> dict[str, Any]:
@@ -98,7 +108,10 @@ def represent(step: Step, folder: Path, store: StepStore) -> dict[str, Any]:
 
 
 def samples(step: Step, folder: Path, store: StepStore) -> dict[str, Any]:
-    """Of a posterior, or of the single adapter of its run, on every table but train, whose samples nothing reads."""
+    """Of a posterior, or of the single adapter of its run, on every table but train, whose samples nothing reads.
+
+    K-fold adapters give each train row by the one that has not seen it.
+    """
     split, source = _split(step), step.needs["posterior"]
     own = store.folder(source.kind, source.key)
     home = own / "adapter" if _trained(source) else own
@@ -109,13 +122,33 @@ def samples(step: Step, folder: Path, store: StepStore) -> dict[str, Any]:
         sampler = Sampler(host_under(model), stored, step.facts["samples"])
     spent: dict[str, float] = {}
     for name in step.facts["tables"]:
-        path = folder / f"{name}.safetensors"
-        if name != "train" and not path.exists():
+        path, table = folder / f"{name}.safetensors", split.tables[name]
+        if not path.exists() and (name != "train" or held_out_rows(source)):
             start = time.perf_counter()
-            features, drawn = _draw(model, sampler, split.tables[name])
+            if name == "train":
+                features, drawn = sample_held_out(cast(Sampler, sampler), table.texts, table.pairs, QUIET)
+            else:
+                features, drawn = _draw(model, sampler, table)
             spent[name] = round(time.perf_counter() - start, 3)
             _save(path, {"features": features, "samples": drawn})
     return {"seconds": spent}
+
+
+def pooled(step: Step, folder: Path, store: StepStore) -> dict[str, Any]:
+    """The adapters of all seeds, side by side: nothing is run."""
+    for name in step.facts["tables"]:
+        if name == "train":
+            continue
+        seen = [map_arrays(store.folder(need.kind, need.key) / f"{name}.safetensors") for need in step.needs.values()]
+        drawn = np.stack([log_softmax(arrays["logits"]).astype(np.float32) for arrays in seen])
+        features = np.stack([arrays["features"] for arrays in seen]).mean(axis=0, dtype=np.float32)
+        _save(folder / f"{name}.safetensors", {"features": features, "samples": drawn})
+    return {"samples": len(step.needs)}
+
+
+def held_out_rows(posterior: Step) -> bool:
+    """Whether a posterior's samples hold the train rows too: K-fold adapters', each by the one that has not seen it."""
+    return posterior.facts["posterior"] == "kfold"
 
 
 def _draw(model: AdaptedModel, sampler: Sampler | None, table: TextTable) -> tuple[NDArray[Any], NDArray[Any]]:

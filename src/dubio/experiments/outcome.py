@@ -1,6 +1,7 @@
 """What a cell leaves for the tables: figures in a small JSON, and the rows in Parquet, from which all else follows.
 
-    cell.json      metrics by method, of scores and of systems; costs, what the choice was and why; rows, machine, keys
+    cell.json      metrics by method, of scores and of systems, and of each posterior's samples alone, in the mean;
+                   costs, what the choice was and why; rows, machine, keys
     rows.parquet   a line a test row: `wrong` (of the predictions judged); `rank:METHOD`, the dense rank of the method's
                    uncertainty, ties sharing one (every metric of detection depends on the order alone); of each system
                    its `wrong:NAME`, `loss:NAME` (NLL in nats) and `rank:NAME` of its own softmax response
@@ -26,6 +27,7 @@ from dubio.errors import DubioError
 from dubio.experiments.steps import Step
 from dubio.files import atomic_path, write_json
 from dubio.measures import log_complement, log_mean
+from dubio.metrics import aurc
 from dubio.metrics.evaluation import ADAPTER
 from dubio.scores.log_space import log_softmax
 from dubio.workflow.evaluation import Evaluation
@@ -54,6 +56,7 @@ def save_outcome(folder: Path, step: Step, fit: Fit, found: Evaluation, test: Re
         "steps": {str(need): need.key for need in step.needs.values()},
         "classes": test.classes,
         "test_labels": hashlib.sha256(test.known_labels.tobytes()).hexdigest()[:16],
+        "members": members_of(test),
         "choice": {"method": fit.choice.method, "why": fit.choice.why},
         "left_out": dict(fit.left_out),
         "metrics": figures(found),
@@ -70,6 +73,22 @@ def systems_of(fit: Fit, test: Representations) -> dict[str, Float64]:
         if changed is not None:
             found[name] = changed
     return found
+
+
+def members_of(test: Representations) -> dict[str, dict[str, float]]:
+    """Posterior -> metric -> mean over its samples, each judged alone by its own predictions: what their mean beats."""
+    out: dict[str, dict[str, float]] = {}
+    at, labels = np.arange(len(test)), test.known_labels
+    for name, table in test.samples.items():
+        each: list[tuple[float, float, float]] = []
+        for sample in table:
+            log_p = np.asarray(sample, dtype=np.float64)
+            own = log_p.argmax(axis=1)
+            risk = aurc(log_complement(log_p, own), own != labels)
+            each.append((float((own == labels).mean()), -float(log_p[at, labels].mean()), risk))
+        means = np.mean(each, axis=0)
+        out[name] = {metric: float(f"{v:.6g}") for metric, v in zip(("accuracy", "nll", "aurc"), means, strict=True)}
+    return out
 
 
 def figures(found: Evaluation) -> dict[str, dict[str, float]]:

@@ -33,11 +33,17 @@ class Executor(Protocol):
         ...
 
 
+@dataclass(frozen=True)
 class LocalExecutor:
-    """One step after another, in this process."""
+    """One step after another, in this process. together: adapters that differ in the seed alone train as one stack."""
+
+    together: bool = False
+    say: Callable[[str], None] = print
 
     def run(self, steps: Sequence[Step], root: Path, resources: Mapping[str, Resources]) -> Iterator[Finished]:
         """In the order given."""
+        if self.together:
+            self._train_together(steps, root)
         failed: dict[str, str] = {}
         for step in steps:
             error = next((failed[need.key] for need in step.needs.values() if need.key in failed), "")
@@ -50,6 +56,18 @@ class LocalExecutor:
             if error:
                 failed[step.key] = error
             yield step, record, error
+
+    def _train_together(self, steps: Sequence[Step], root: Path) -> None:
+        """A group that fails is left to its steps, one by one, which record why."""
+        from dubio.experiments.together import alike, train_alike  # the model's side, when it is needed
+
+        for group in alike(steps):
+            start, names = time.perf_counter(), ", ".join(str(step.cell) for step in group)
+            try:
+                train_alike(group, root)
+                self.say(f"trained together: {names}: {time.perf_counter() - start:.0f} s")
+            except Exception as problem:
+                self.say(f"not trained together: {names}: {type(problem).__name__}: {problem}")
 
 
 @dataclass(frozen=True)

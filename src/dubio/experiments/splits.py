@@ -41,7 +41,9 @@ def read_split(data: DataSet, root: Path, template: PromptTemplate | bool) -> Sp
 
     def read(where: str, labels: bool = True) -> TextTable:
         plain = columns if labels else Columns(data.text, data.pair, None)
-        return read_table(place_of(where, root), columns=plain, need_labels=labels, template=template)
+        return read_table(
+            place_of(where, root), columns=plain, need_labels=labels, template=template, drop_empty=data.drop_empty
+        )
 
     dropped: dict[str, int] = {}
     tables = {"test": _some(read(data.test), data.rows.test, data.seed + 1)}

@@ -3,8 +3,9 @@
 A cell (model, set, seed) is a small graph:
 
     adapter ──► represent ───────────────────► score      one score step for each whose predictions are judged
-       └──► posterior (made on it) ──► samples ──┘
-            posterior (a run of its own) ─┘
+       └──► posterior (made on it) ──► samples ──┤
+            posterior (a run of its own) ─┘      │
+            represent of every seed ──► pooled ──┘
 
 A step's key is the hash of everything that determines its outcome: its settings, the bytes of tables and base, and the
 keys of the steps it needs. So a changed option gives new keys to what depends on it and to nothing else, and grids
@@ -13,7 +14,7 @@ month of results. VERSION of a kind is raised by hand when its code changes what
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ from dubio.posteriors.registry import get_posterior
 from dubio.posteriors.trained import PosteriorPlan
 from dubio.scores.registry import METHODS
 
-VERSION = {"adapter": 1, "posterior": 1, "represent": 1, "samples": 1, "score": 1}
+VERSION = {"adapter": 1, "posterior": 1, "represent": 1, "samples": 1, "pooled": 1, "score": 1}
 EMBEDDED = {"package:minilm": minilm_path, "package:smollm2": smollm2_gguf_path}
 OWN = "own"  # whose predictions are judged: the adapter's own
 
@@ -92,10 +93,19 @@ def steps_of(grid: Grid, cell: Cell, root: Path) -> list[Step]:
         return Step(kind, sha256_json(told), cell, own, needs, where, name)
 
     plan = {**grid.training, **model.training, **data.training}
-    adapter = step("adapter", {**facts, "trainer": grid.trainer, "plan": _plan(plan, cell, model)}, {})
     seen = {"tables": _seen(data), "ood": _ood_hash(data, root)}
-    shown = step("represent", seen, {"adapter": adapter})
+
+    def represent(cell: Cell) -> Step:
+        own = {**facts, "trainer": grid.trainer, "plan": _plan(plan, cell, model)}
+        adapter = replace(step("adapter", own, {}), cell=cell)
+        return replace(step("represent", seen, {"adapter": adapter}), cell=cell)
+
+    shown = represent(cell)
+    adapter = shown.needs["adapter"]
     drawn: dict[str, Step] = {}
+    if grid.pooled is not None:
+        every = {f"seed {seed}": represent(replace(cell, seed=seed)) for seed in grid.seeds}
+        drawn[grid.pooled] = step("pooled", {"tables": _seen(data)}, every, grid.pooled)
     for name, spec in grid.posteriors.items():
         made = _posterior(name, spec, facts, {**plan, **spec.training}, (cell, model, adapter, step))
         drawn[name] = step("samples", {**seen, "samples": spec.samples},
@@ -157,6 +167,8 @@ def _hash_of(base: str, _: tuple[tuple[str, int, int], ...]) -> str:
 def _data_facts(data: DataSet, root: Path) -> dict[str, Any]:
     """The cuts of a set, with the bytes of its tables in place of their paths."""
     facts = data.model_dump(mode="json", exclude={"published", "training", "ood"})
+    if not facts["drop_empty"]:  # it came later, and its absence has changed nothing
+        del facts["drop_empty"]
     for name in ("train", "test", "validation", "calibration"):
         if facts[name] is not None:
             place = place_of(facts[name], root)

@@ -68,5 +68,5 @@ def _work(step: Step, folder: Path, store: StepStore) -> dict[str, Any]:
     from dubio.experiments import making
 
     makers = {"adapter": making.adapter, "posterior": making.posterior, "represent": making.represent,
-              "samples": making.samples}  # fmt: skip
+              "samples": making.samples, "pooled": making.pooled}  # fmt: skip
     return makers[step.kind](step, folder, store)

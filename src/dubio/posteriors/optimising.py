@@ -23,13 +23,15 @@ KL_SCHEDULES = ("blundell", "constant", "each")
 
 @dataclass(frozen=True)
 class StackPlan:
-    """Settings of a stacked run. seeds: one a member. penalty: weight of ||BA||^2. decay_b: of B alone (else of all).
+    """Settings of a stacked run. seeds: one a member. folds: whether member m leaves out fold m of the rows.
 
+    penalty: weight of ||BA||^2. decay_b: of B alone (else of all).
     constant: no decay of the learning rate. keep: epochs (from 1) after which the members are kept as well.
     kl_weight, kl_rate, kl_schedule: see above; idle where the parameters have no divergence, or no descent.
     """
 
     seeds: tuple[int, ...] = (0,)
+    folds: bool = False
     learning_rate: float = 5e-4
     head_learning_rate: float | None = None
     weight_decay: float = 0.1

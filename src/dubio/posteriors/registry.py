@@ -29,6 +29,8 @@ POSTERIORS: dict[str, PosteriorEntry] = {
     for entry in (
         PosteriorEntry("ensemble", "LoRA ensemble", "ensemble:Ensemble", True, "M trainings at once, M adapters",
                        "arXiv 2402.12264"),
+        PosteriorEntry("kfold", "K-fold adapters", "folds:KFold", True, "K trainings at once, K adapters",
+                       "arXiv 1905.02928"),
         PosteriorEntry("swag_lora", "SWAG-LoRA", "swag:Swag", True, "one training; |A, B| (k + 2) numbers",
                        "arXiv 2405.03425"),
         PosteriorEntry("swag_lora_xs", "B-LoRA-XS", "swag:Swag", True, "one training; r^2 (k + 2) numbers a layer",

@@ -74,7 +74,15 @@ def sample_both(
     sampler: Sampler, texts: Sequence[str], pairs: Sequence[str] | None = None, how: Extraction | None = None
 ) -> tuple[Float32, Float32]:
     """(features `[N, d]`, the mean over samples; log-probabilities `[S, N, C]`) of all rows, in memory."""
-    how, engine = how or Extraction(), sampler.engine()
+    return sample_rows(sampler, sampler.engine(), texts, pairs, how)
+
+
+def sample_rows(
+    sampler: Sampler, engine: StackEngine, texts: Sequence[str], pairs: Sequence[str] | None = None,
+    how: Extraction | None = None,
+) -> tuple[Float32, Float32]:  # fmt: skip
+    """As `sample_both`, by the stack of `engine`: all of the sampler's adapters, or some."""
+    how = how or Extraction()
     with progress(f"sampling {sampler.stored.name}", len(texts), show=how.show) as advance:
         parts: list[tuple[Float32, Float32]] = []
         for block in blocks_of(texts, pairs, how.shard_rows):

@@ -1,4 +1,5 @@
-"""Posteriors that take a training run of their own: the LoRA ensemble, SWAG over LoRA and LoRA-XS, BLoB, rank dropout.
+"""Posteriors that take a training run of their own: the LoRA ensemble, K-fold adapters, SWAG over LoRA and LoRA-XS,
+BLoB, rank dropout.
 
 In: a base, training and validation rows. Out: a folder with a plain PEFT adapter (the first member, the best epoch
 before SWAG's constant phase, or the mean of what was trained), which every post-hoc method works on, and the posterior
@@ -25,16 +26,19 @@ from dubio.posteriors.base import Posterior
 from dubio.posteriors.blob import BlobParameters
 from dubio.posteriors.ensemble import Ensemble
 from dubio.posteriors.export import export_member
+from dubio.posteriors.folds import KFold
 from dubio.posteriors.forms import facts_of, form_of
 from dubio.posteriors.hosts import hashes_of, load_host
 from dubio.posteriors.optimising import KL_SCHEDULES, StackPlan
 from dubio.posteriors.parameters import LoraParameters, Parameters, XsParameters, fresh_layers, targets_of
 from dubio.posteriors.rank_dropout import RankDropoutParameters
+from dubio.posteriors.records import training_record, up_to
 from dubio.posteriors.state import Progress
 from dubio.posteriors.store import FOLDER, Stored, save_posterior
 from dubio.posteriors.swag import SCALES, Moments
 from dubio.posteriors.training import train_stack
 
+MEMBERS: Mapping[str, type[Ensemble]] = {"ensemble": Ensemble, "kfold": KFold}  # trained apart, and all kept
 # Of the divergence: weight in the loss, rate of its own descent, schedule (see `optimising`).
 _KL = {"blob": (0.0, 0.01, "blundell"), "rank_dropout": (1e-6, 0.0, "each")}
 
@@ -97,22 +101,21 @@ def train_posterior(
     check_device(plan.device)
     check_folder(out)
     check_plan(plan, labels, *rows)
-    train, validation = rows
     host, missing = load_host(base, labels, device=plan.device, max_length=plan.max_length, choices=choices)
-    parameters = _parameters(name, host, missing, plan, extra)
+    parameters = parameters_of(name, host, missing, plan, extra)
     work = out / ".posterior-training"
-    seeds = tuple(plan.seed + m for m in range(extra.members if name == "ensemble" else 1))
-    first = _stack_plan(name, plan, extra, seeds)
-    found = train_stack(parameters, train, validation, first, work=work)
-    if name == "ensemble":
-        posterior: Posterior = Ensemble.of(found.best, best_epoch=found.best_epoch)
+    seeds = tuple(plan.seed + m for m in range(extra.members if name in MEMBERS else 1))
+    first = stack_plan(name, plan, extra, seeds)
+    found = train_stack(parameters, *rows, first, work=work)
+    if name in MEMBERS:
+        posterior: Posterior = MEMBERS[name].of(found.best, best_epoch=found.best_epoch)
     elif isinstance(parameters, BlobParameters):
         posterior = parameters.posterior(found.best)
     elif isinstance(parameters, RankDropoutParameters):
         posterior = parameters.posterior(found.best, extra.prune_above)
     else:
         posterior = _collect(parameters, rows, first, extra, (found, work))
-    count = extra.members if name == "ensemble" else posterior.samples
+    count = extra.members if name in MEMBERS else posterior.samples
     posterior = posterior.with_facts(
         seconds=sum(epoch["seconds"] for epoch in found.history) + posterior.facts.get("seconds", 0.0),
         settings=asdict(extra),
@@ -120,25 +123,16 @@ def train_posterior(
     )
     seen = np.concatenate([hash_rows(table.texts, table.pairs) for table in rows])
     save_posterior(out, Stored(name, posterior, facts_of(parameters), hashes_of(host), count, seen))
-    accuracy = [entry["accuracy"][0] for entry in found.history]
-    record = {
-        "base": base, "base_sha256": host.hashes["base"], "labels": list(labels), "max_length": host.max_length,
-        **({} if choices is None else {"choices": choices.facts()}),
-        "plan": asdict(plan), "posterior": {"name": name, **asdict(extra)},
-        "train": {"rows": len(train.texts), "sha256": train.sha256},
-        "validation": {"rows": len(validation.texts), "sha256": validation.sha256},
-        "validation_accuracy": accuracy, "best_epoch": 1 + int(np.argmax(accuracy)), "history": found.history,
-    }  # fmt: skip
+    record = training_record(host, plan, rows, found, posterior={"name": name, **asdict(extra)})
     if name == "rank_dropout":  # without the ranks that were cut
         stack = form_of(facts_of(parameters), host)(posterior.part("mean"))
     else:
         stack = parameters.stack({n: v.detach() for n, v in found.best.items()})
     for epoch, values in found.kept.items():
-        stage, at = out / "epochs" / str(epoch), Ensemble.of(values, epoch=epoch).with_facts(settings=asdict(extra))
+        stage = out / "epochs" / str(epoch)
+        at = MEMBERS[name].of(values, epoch=epoch).with_facts(settings=asdict(extra))
         save_posterior(stage, Stored(name, at, facts_of(parameters), hashes_of(host), count, seen))
-        told = {**record, "history": found.history[:epoch], "validation_accuracy": accuracy[:epoch],
-                "best_epoch": epoch}  # fmt: skip
-        export_member(host, parameters.stack(values), 0, stage, told, dropout=plan.dropout)
+        export_member(host, parameters.stack(values), 0, stage, up_to(record, epoch), dropout=plan.dropout)
     export_member(host, stack, 0, out, record, dropout=plan.dropout)
     shutil.rmtree(work, ignore_errors=True)
     return {**record, "folder": str(out / FOLDER / name)}
@@ -165,7 +159,7 @@ def _collect(
     return moments.posterior(extra.scale).with_facts(seconds=sum(epoch["seconds"] for epoch in run.history))
 
 
-def _parameters(
+def parameters_of(
     name: str, host: AdaptedModel, missing: Sequence[str], plan: TrainingPlan, extra: PosteriorPlan
 ) -> Parameters:
     """What is trained; raises DubioError where the rank of LoRA-XS exceeds that of a weight."""
@@ -185,14 +179,15 @@ def _parameters(
     return parameters
 
 
-def _stack_plan(name: str, plan: TrainingPlan, extra: PosteriorPlan, seeds: tuple[int, ...]) -> StackPlan:
+def stack_plan(name: str, plan: TrainingPlan, extra: PosteriorPlan, seeds: tuple[int, ...]) -> StackPlan:
+    """How a posterior's members are trained, one a seed."""
     weight, rate, schedule = _KL.get(name, (0.0, 0.0, "constant"))
     return StackPlan(
         seeds=seeds, learning_rate=plan.learning_rate, weight_decay=plan.weight_decay, decay_b=extra.decay_b,
         epochs=plan.epochs, batch_size=plan.batch_size, dropout=plan.dropout, penalty=extra.penalty, show=plan.show,
         kl_weight=weight if extra.kl_weight is None else extra.kl_weight,
         kl_rate=rate if extra.kl_rate is None else extra.kl_rate, kl_schedule=extra.kl_schedule or schedule,
-        keep=extra.kept if name == "ensemble" else (),
+        keep=extra.kept if name in MEMBERS else (), folds=name == "kfold",
     )  # fmt: skip
 
 

@@ -1,9 +1,10 @@
 """Training M members at once over one frozen base: a stacked run equals M separate ones.
 
 The loss is the sum of the members' losses, so that no gradient crosses from one to another; AdamW works element by
-element; gradients are clipped member by member. Each member sees its own batches: rows of its own permutation, in an
-order of lengths that all share, so that padding is rare for all of them. The base's own dropouts stay off; so what lies
-below the first adapted block gives each row the same in every epoch, and runs once.
+element; gradients are clipped member by member. Each member sees its own batches: rows of its own permutation (K-fold
+adapters: of the rows that are theirs), in an order of lengths that all share, so that padding is rare for all of them.
+The base's own dropouts stay off; so what lies below the first adapted block gives each row the same in every epoch, and
+runs once.
 
     loss_m = mean cross-entropy of member m's batch + penalty * sum over layers ||B_m A_m||_F^2    (arXiv 2402.12264)
 
@@ -25,11 +26,13 @@ from torch.nn.functional import cross_entropy
 from torch.nn.utils.rnn import pad_sequence
 
 from dubio.adapters.training import LabelledTexts
+from dubio.arrays import Int64
 from dubio.errors import DubioError
 from dubio.files import sha256_json
 from dubio.models.extraction import batches, pad, tokenize
 from dubio.posteriors.blocks import runs_together
 from dubio.posteriors.engine import StackEngine
+from dubio.posteriors.folds import fold_numbers, rows_of_members
 from dubio.posteriors.optimising import StackPlan, clip, kl_share, optimiser_of, rate_at
 from dubio.posteriors.parameters import Parameters
 from dubio.posteriors.stack import AdapterStack, Layout, LowRank
@@ -120,7 +123,10 @@ class _Run:
         self.tokens = tokenize(parameters.host, train.texts, train.pairs)
         self.lengths = np.array([len(ids) for ids in self.tokens["input_ids"]])
         self.labels = torch.from_numpy(train.labels).to(parameters.host.device)
-        self.steps = -(-len(train.texts) // plan.batch_size)
+        everything = [np.arange(len(train.texts))] * len(plan.seeds)
+        self.own = rows_of_members(_folds_of(train, plan), len(plan.seeds)) if plan.folds else everything
+        self.rows = min(len(rows) for rows in self.own)  # what folds have more than the others waits for another epoch
+        self.steps = -(-self.rows // plan.batch_size)
         self.trunk: dict[int, Tensor] = {}
         host = parameters.host
         self.key = sha256_json({
@@ -189,10 +195,10 @@ class _Run:
 
     def order(self, epoch: int) -> list[np.ndarray]:
         """Row numbers `[M, n]` of each step: every member's own permutation, lengths in an order that all share."""
-        size, rows = self.plan.batch_size, len(self.lengths)
+        size, rows = self.plan.batch_size, self.rows
         own: list[np.ndarray] = []
-        for seed in self.plan.seeds:
-            dealt = np.random.default_rng([seed, epoch]).permutation(rows)
+        for seed, seen in zip(self.plan.seeds, self.own, strict=True):
+            dealt = seen[np.random.default_rng([seed, epoch]).permutation(len(seen))[:rows]]
             groups = [dealt[i : i + GROUP * size] for i in range(0, rows, GROUP * size)]
             own.append(np.concatenate([g[np.argsort(-self.lengths[g], kind="stable")] for g in groups]))
         starts = np.random.default_rng([7, epoch]).permutation(np.arange(0, rows, size))
@@ -236,6 +242,10 @@ class _Run:
         ]
         device = self.parameters.host.device
         return [torch.Generator(device).manual_seed(int(seed >> np.uint64(1))) for seed in seeds]
+
+
+def _folds_of(train: LabelledTexts, plan: StackPlan) -> Int64:
+    return fold_numbers(train.texts, train.pairs, len(plan.seeds))
 
 
 def _digest(values: Mapping[str, Tensor] | None) -> str:

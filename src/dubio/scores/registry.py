@@ -59,6 +59,7 @@ _MEASURES = {
     "mutual_information": ("mutual information", "Houlsby et al. 2011"),
     "variance": ("largest class variance", "BayesLoRA, arXiv 2506.22809"),
     "variation_ratio": ("variation ratio", "Freeman 1965"),
+    "distilled": ("response of the mean, distilled into one pass", "dubio; Hinton et al. 2015"),
 }
 
 
@@ -81,6 +82,11 @@ def get_method(name: str) -> Method:
             return Method(
                 name, f"{posterior}: {title}", "sampled_temperature:ScaledSamples", ("samples", "calibration"),
                 "the samples' passes", paper, {"posterior": posterior},
+            )  # fmt: skip
+        if measure == "distilled":
+            return Method(
+                name, f"{posterior}: {title}", "distilled:Distilled", ("features", "samples", "calibration"),
+                "none; the samples' passes over calibration", paper, {"teacher": posterior},
             )  # fmt: skip
         return Method(
             name, f"{posterior}: {title}", "sampled:SampledScore", ("samples",), "the samples' passes", paper,

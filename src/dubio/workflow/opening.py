@@ -40,6 +40,12 @@ def posteriors_of(artifact: Artifact) -> list[str]:
     return sorted(name for name in found if name is not None)
 
 
+def teachers_of(artifact: Artifact) -> list[str]:
+    """Names of the posteriors that methods were distilled from, sorted: nothing of theirs is read in scoring."""
+    found = {getattr(method.score.config, "teacher", None) for method in artifact.methods.values()}
+    return sorted(name for name in found if name is not None)
+
+
 def check_model(artifact: Artifact, model: AdaptedModel) -> None:
     """Raises ArtifactError unless the artefact was fitted on this model as it runs now."""
     fitted = artifact.model
