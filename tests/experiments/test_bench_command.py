@@ -157,10 +157,58 @@ def test_published_numbers_stand_beside(results, tmp_path):
     shown = dubio("bench", "show", folder, "--draws", 20, "--published", table)
     assert shown.code == 0, shown
     assert "+0.10 (1)" in shown.out  # the grid has S2 alone
+    line = next(row for row in shown.out.splitlines() if row.startswith("| AdUE on train errors") and "tiny" in row)
+    assert [cell.strip() for cell in line.split("|")[4:6]] == ["+0.1", "+0.1 to +0.1 (1)"]
     other = dubio("bench", "show", folder, "--draws", 0, "--metric", "aurc", "--published", table)
     assert "paper" not in other.out
+    assert "published" not in other.out
     table.write_text("not,a,table\n1,2,3\n")
     assert dubio("bench", "show", folder, "--published", table).code == 2
+
+
+def test_published_systems_stand_beside(results, tmp_path):
+    values = yaml.safe_load((results / "config.yaml").read_text())
+    values["published"] = {"source": "A paper", "systems": [
+        {"theirs": "LoRA", "config": "r=8", "ours": "adapter"},
+        {"theirs": "B-LoRA-XS", "ours": "cores", "data": "Other"},
+        {"theirs": "nothing", "ours": "lora_xs"},
+    ]}  # fmt: skip
+    values["data"]["topics"]["published"] = "S1"
+    folder = tmp_path / "small"
+    folder.mkdir()
+    for path in results.iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    (folder / "config.yaml").write_text(yaml.safe_dump(values))
+    table = tmp_path / "published.csv"
+    table.write_text(
+        "source,model,dataset,method,config,metric,value,std,unit\n"
+        "A paper T1,big,S1,LoRA,r=8,ACC,0.865,,fraction\nA paper T1,big,S1,LoRA,r=2,ACC,0.1,,fraction\n"
+        "A paper T2,big,Other,B-LoRA-XS,,ACC,91.2,,% of all\nA paper T2,big,Other,B-LoRA-XS,,NLL,0.25,,nats\n"
+    )
+    shown = dubio("bench", "show", folder, "--draws", 0, "--published", table, "--out", tmp_path / "out")
+    assert shown.code == 0, shown
+    rows = [[cell.strip() for cell in row.split("|")[1:-1]] for row in shown.out.splitlines() if "| big " in row]
+    cells = [json.loads((results / f"tiny-topics-{seed}.json").read_text())["metrics"] for seed in (0, 1)]
+    own = 50 * sum(cell["system:adapter"]["accuracy"] for cell in cells)
+    assert rows[0][1:4] == ["LoRA (r=8)", "tiny topics", "big S1"]
+    assert rows[0][5:] == ["86.5", rows[0][6], "–", rows[0][8], "–"]
+    assert float(rows[0][4]) == pytest.approx(own, abs=0.06)
+    assert (rows[1][1], rows[1][3], rows[1][5], rows[1][7]) == ("B-LoRA-XS", "big Other", "91.2", "0.250")
+    assert len(rows) == 2
+    assert {r["published"] for r in parquet.read_table(tmp_path / "out" / "published.parquet").to_pylist()} == {
+        0.865, 0.912, 0.25, None
+    }  # fmt: skip
+    values["published"]["systems"][0]["ours"] = "nowhere"
+    (folder / "config.yaml").write_text(yaml.safe_dump(values))
+    assert "there is no system 'nowhere'" in dubio("bench", "show", folder).err
+
+
+def test_a_posterior_is_set_beside_its_own_samples(results):
+    line = next(row for row in dubio("bench", "show", results, "--draws", 0).out.splitlines()
+                if row.startswith("| LoRA ensemble") and ":" not in row)  # fmt: skip
+    cells = [json.loads((results / f"tiny-topics-{seed}.json").read_text()) for seed in (0, 1)]
+    shares = [1 - c["metrics"]["system:ensemble"]["aurc"] / c["members"]["ensemble"]["aurc"] for c in cells]
+    assert line.split("|")[8].strip() == f"{50 * sum(shares):.1f} %"
 
 
 WRONG = {

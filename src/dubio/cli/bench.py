@@ -10,7 +10,7 @@ from pathlib import Path
 from dubio.errors import DubioError
 from dubio.experiments.config import Grid, read_config
 from dubio.experiments.outcome import Outcome, read_outcome
-from dubio.experiments.published import Number, chosen, read_published
+from dubio.experiments.published import Number, chosen, of_source, read_published
 from dubio.experiments.steps import Cell
 from dubio.files import check_folder
 
@@ -90,16 +90,19 @@ def show(
     folder: Path, metric: str, methods: str | None, out: Path | None, draws: int, published: Path | None, whose: str
 ) -> None:  # fmt: skip
     """A grid's tables from its outcomes, on the terminal as Markdown, and under `out` in every format."""
-    from dubio.experiments import rendering, tables
+    from dubio.experiments import beside, rendering, tables
     from dubio.experiments.comparing import compare
 
     grid, outcomes = read_results(folder, whose)
     names = None if methods is None else [name.strip() for name in methods.split(",")]
     names = None if names is None else [*dict.fromkeys([*names, tables.reference_of(metric)])]
     found = compare(outcomes, metric, methods=names, draws=draws, predictions=whose)
-    made = [tables.methods_table(grid, outcomes, found, published_of(grid, published))]
-    systems = tables.systems_table(grid, outcomes, draws) if whose == "own" else None
-    made += [] if systems is None else [systems]
+    theirs = published_of(grid, published)
+    made = [tables.methods_table(grid, outcomes, found, by_metric(grid, theirs))]
+    if whose == "own":
+        more = (tables.systems_table(grid, outcomes, draws), beside.systems_beside(grid, outcomes, theirs),
+                beside.gains_beside(grid, found, by_metric(grid, theirs)))  # fmt: skip
+        made += [table for table in more if table is not None]
     for table in made:
         print(rendering.markdown(table))
     if out is not None:
@@ -161,7 +164,14 @@ def published_of(grid: Grid, table: Path | None) -> list[Number]:
     """The grid's published rows, where a table of them is at hand."""
     if grid.published is None or table is None:
         return []
-    return chosen(read_published(table), grid.published.source, grid.published.metric)
+    return of_source(read_published(table), grid.published.source)
+
+
+def by_metric(grid: Grid, numbers: list[Number]) -> list[Number]:
+    """Those of the metric by which the grid's methods are compared; raises DubioError where there are none."""
+    if grid.published is None or not grid.published.methods or not numbers:
+        return []
+    return chosen(numbers, grid.published.source, grid.published.metric)
 
 
 def _on(grid: Grid, device: str | None) -> Grid:

@@ -100,12 +100,25 @@ class Resources(_Strict):
     gpus: float = Field(0, ge=0)
 
 
+class TheirSystem(_Strict):
+    """A published system and the one of this grid that stands for it. data: their set, where it is another than ours."""
+
+    theirs: str
+    ours: str
+    config: str | None = None
+    data: str | None = None
+
+
 class Published(_Strict):
-    """Rows of the published tables to show beside ours. source: how their sources start. methods: theirs -> ours."""
+    """Rows of the published tables to show beside ours. source: how their sources start. methods: theirs -> ours.
+
+    systems: likewise, judged by their own predictions.
+    """
 
     source: str
     metric: str = "error ROC-AUC"
     methods: dict[str, str] = Field(default_factory=dict)
+    systems: tuple[TheirSystem, ...] = ()
 
 
 class Grid(_Strict):
@@ -168,6 +181,10 @@ class Grid(_Strict):
         for name in self.predictions:
             if name not in self.posteriors:
                 raise ValueError(f"predictions: there is no posterior {name!r}")
+        systems = {"adapter", self.pooled, *self.posteriors, *(spec.alone for spec in self.posteriors.values())}
+        for spec in self.published.systems if self.published else ():
+            if spec.ours not in systems:
+                raise ValueError(f"published.systems: there is no system {spec.ours!r}")
         for name, options in self.variants.items():
             if is_method(name):
                 raise ValueError(f"variants.{name}: a registered method is called so")

@@ -48,6 +48,14 @@ def chosen(numbers: list[Number], source: str, metric: str) -> list[Number]:
     return found
 
 
+def of_source(numbers: list[Number], source: str) -> list[Number]:
+    """Those whose source starts so, by every metric; raises DubioError where there are none."""
+    found = [n for n in numbers if n.source.startswith(source)]
+    if not found:
+        raise DubioError(f"no published number has a source that starts with {source!r}")
+    return found
+
+
 def gain(numbers: list[Number], method: str, reference: str = REFERENCE) -> tuple[float, int] | None:
     """(mean difference to the reference, over how many pairs of model and set), None where none has both."""
     cells = {(n.model, n.data, n.method): n.value for n in numbers}

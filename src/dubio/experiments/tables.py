@@ -95,14 +95,14 @@ def systems_table(grid: Grid, outcomes: Sequence[Outcome], draws: int) -> Table 
             grid_title(grid, name), f"{first.ranks[system]:.1f}",
             *(number(m, value) for m, value in zip(OF_SYSTEMS, means, strict=True)),
             "" if system == reference else interval(first.difference(system, reference), "nll"),
-            *(spread("nll", column, system) for column in first.columns), *cost,
+            _under(outcomes, name), *(spread("nll", column, system) for column in first.columns), *cost,
         ))  # fmt: skip
         records += [
             {"system": name, "model": c.model, "data": c.data, "metric": m, "mean": found[m].mean(system, c),
              "sd": float(c.values[system].std(ddof=1)) if len(c.seeds) > 1 else None}
             for m in OF_SYSTEMS for c in found[m].columns
         ]  # fmt: skip
-    header = ("system", "rank", *(TITLES[m] for m in OF_SYSTEMS), "NLL minus the adapter’s",
+    header = ("system", "rank", *(TITLES[m] for m in OF_SYSTEMS), "NLL minus the adapter’s", "AURC under its samples’",
               *(f"NLL {c.model} {c.data}" for c in first.columns), "numbers stored", "made in s")  # fmt: skip
     return Table("systems", f"{grid.name}: systems, each with its own predictions", _note(first), header, tuple(rows),
                  tuple(records))  # fmt: skip
@@ -151,6 +151,8 @@ def grid_title(grid: Grid, method: str) -> str:
     method = method.removeprefix(SYSTEM)
     if method == ADAPTER:
         return "The adapter itself"
+    if method == grid.pooled:
+        return f"The adapters of all seeds ({method})"
     if method in grid.posteriors:
         kind = grid.posteriors[method].kind or method
         return POSTERIORS[kind].title if kind == method else f"{POSTERIORS[kind].title} ({method})"
@@ -184,6 +186,14 @@ def _made(outcomes: Sequence[Outcome], name: str) -> tuple[str, str]:
     took = [o.facts.get("took", {}).get(f"posterior {name}", {}) for o in outcomes]
     stored, spent = ([t[key] for t in took if key in t] for key in ("stored", "made_seconds"))
     return f"{np.mean(stored):,.0f}" if stored else "", f"{np.mean(spent):.0f}" if spent else ""
+
+
+def _under(outcomes: Sequence[Outcome], name: str) -> str:
+    """How much lower a posterior's AURC is than that of its samples alone, in the mean over cells; blank for others."""
+    pairs = [(o.facts["members"][name]["aurc"], o.figure(f"{SYSTEM}{name}", "aurc"))
+             for o in outcomes if name in o.facts.get("members", {})]  # fmt: skip
+    shares = [1 - own / alone for alone, own in pairs if own is not None and alone > 0]
+    return f"{100 * np.mean(shares):.1f} %" if shares else ""
 
 
 def _published_gains(grid: Grid, published: Sequence[Number]) -> dict[str, str]:
