@@ -101,7 +101,7 @@ class Resources(_Strict):
 
 
 class TheirSystem(_Strict):
-    """A published system and the one of this grid that stands for it. data: their set, where it is another than ours."""
+    """A published system and the one of this grid that stands for it. data: their set, where it is not ours."""
 
     theirs: str
     ours: str

@@ -48,11 +48,9 @@ def save_outcome(folder: Path, step: Step, fit: Fit, found: Evaluation, test: Re
         columns[f"rank:system:{name}"] = dense_ranks(log_complement(log_p, own))
     with atomic_path(folder / ROWS) as temporary:
         table = pa.table(columns).replace_schema_metadata({"key": step.key})
-        plain = {
-            c: "BYTE_STREAM_SPLIT" for c, v in columns.items() if v.dtype != np.bool_
-        }  # half of a dictionary's size
+        how = {c: "BYTE_STREAM_SPLIT" for c, v in columns.items() if v.dtype != np.bool_}  # half of the usual size
         parquet.write_table(table, temporary, compression="zstd", compression_level=19, use_dictionary=False,
-                            column_encoding=split)  # fmt: skip
+                            column_encoding=how)  # fmt: skip
     cell = {"model": step.cell.model, "data": step.cell.data, "seed": step.cell.seed}
     write_json(folder / CELL, {
         "cell": {**cell, "predictions": step.facts["predictions"]},
