@@ -45,6 +45,8 @@ def test_an_outcome_holds_what_was_measured(finished):
     assert np.isclose(found.figure("system:ensemble", "accuracy"), 1 - wrong.mean(), atol=1e-5)
     assert np.isclose(found.figure("system:ensemble", "nll"), loss.mean(), rtol=1e-4)
     assert found.figure("md", "ood_roc_auc") > 0.5
+    assert set(found.facts["calibration"]) == set(found.ranks)
+    assert all(0 <= value <= 1 for value in found.facts["calibration"].values())
     assert (found.systems["adapter"][0] == found.wrong).all()
 
 

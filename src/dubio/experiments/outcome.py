@@ -1,7 +1,7 @@
 """What a cell leaves for the tables: figures in a small JSON, and the rows in Parquet, from which all else follows.
 
     cell.json      metrics by method, of scores and of systems, and of each posterior's samples alone, in the mean;
-                   costs, what the choice was and why; rows, machine, keys
+                   error ROC-AUC on calibration, out of fold; costs, what the choice was and why; rows, machine, keys
     rows.parquet   a line a test row: `wrong` (of the predictions judged); `rank:METHOD`, the dense rank of the method's
                    uncertainty, ties sharing one (every metric of detection depends on the order alone); of each system
                    its `wrong:NAME`, `loss:NAME` (NLL in nats) and `rank:NAME` of its own softmax response
@@ -27,7 +27,7 @@ from dubio.errors import DubioError
 from dubio.experiments.steps import Step
 from dubio.files import atomic_path, write_json
 from dubio.measures import log_complement, log_mean
-from dubio.metrics import aurc
+from dubio.metrics import aurc, roc_auc
 from dubio.metrics.evaluation import ADAPTER
 from dubio.scores.log_space import log_softmax
 from dubio.workflow.evaluation import Evaluation
@@ -62,6 +62,7 @@ def save_outcome(folder: Path, step: Step, fit: Fit, found: Evaluation, test: Re
         "choice": {"method": fit.choice.method, "why": fit.choice.why},
         "left_out": dict(fit.left_out),
         "metrics": figures(found),
+        "calibration": calibration_of(fit),
         "methods": {name: {"fit_seconds": round(m.fit_seconds, 3), "ms_per_1000": round(found.milliseconds[name], 4),
                            "facts": _plain(m.score.facts_)} for name, m in fit.methods.items()},
     })  # fmt: skip
@@ -75,6 +76,12 @@ def systems_of(fit: Fit, test: Representations) -> dict[str, Float64]:
         if changed is not None:
             found[name] = changed
     return found
+
+
+def calibration_of(fit: Fit) -> dict[str, float]:
+    """Method -> error ROC-AUC of its out-of-fold scores on the fitting half of calibration: by what one may choose."""
+    errors = fit.judged.errors
+    return {name: float(f"{roc_auc(own, errors):.6g}") for name, own in fit.honest.items()}
 
 
 def members_of(test: Representations) -> dict[str, dict[str, float]]:
