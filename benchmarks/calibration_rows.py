@@ -1,10 +1,10 @@
 """How many labelled rows learned scores take: error ROC-AUC on test, fitted on ever more calibration rows. Last: JSON.
 
-    python benchmarks/calibration_rows.py CONFIG --data FOLDER --store runs/bench [--only data=sst2] [--sizes 100 250 ...]
+    python benchmarks/calibration_rows.py CONFIG --data FOLDER --store runs/bench [--only data=sst2] [--sizes 100 250]
 
-Reads what `dubio bench run CONFIG` has left in the store (a config with `pooled`), so no model runs. Of each size, DRAWS
-subsets of the calibration rows; each is all that the method sees of labels (and train rows, where it takes them). What
-is distilled reads no labels. Points over softmax response, mean over subsets and seeds.
+Reads what `dubio bench run CONFIG` has left in the store (a config with `pooled: five`), so no model runs. Of each size
+DRAWS subsets of the calibration rows, which are all that the method sees; what is distilled reads no labels of them.
+Points over softmax response, mean over subsets and seeds.
 """
 
 import argparse

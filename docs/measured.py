@@ -5,6 +5,7 @@ So no figure of a table is typed by hand; a test compares the page with what the
 
 import json
 import re
+import runpy
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,9 @@ SYSTEMS = (("accuracy", "accuracy", 100, 1), ("nll", "NLL", 1, 3), ("ece_equal_w
 def findings() -> str:
     """The page."""
     text = (ROOT / "docs" / "findings.md.in").read_text(encoding="utf-8")
-    made = {"posteriors": posteriors(), "clinc": clinc(), "stages": stages()}
-    return re.sub(r"\{\{(\w+)\}\}", lambda found: made[found[1]], text)
+    made = {"posteriors": posteriors, "clinc": clinc, "stages": stages}
+    made |= runpy.run_path(str(ROOT / "docs" / "measured_grids.py"))["grids"]()
+    return re.sub(r"\{\{(\w+)\}\}", lambda found: made[found[1]](), text)
 
 
 def posteriors() -> str:

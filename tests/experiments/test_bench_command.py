@@ -195,7 +195,7 @@ def test_published_systems_stand_beside(results, tmp_path):
     assert float(rows[0][4]) == pytest.approx(own, abs=0.06)
     assert (rows[1][1], rows[1][3], rows[1][5], rows[1][7]) == ("B-LoRA-XS", "big Other", "91.2", "0.250")
     assert len(rows) == 2
-    assert {r["published"] for r in parquet.read_table(tmp_path / "out" / "published.parquet").to_pylist()} == {
+    assert {r["published"] for r in parquet.read_table(tmp_path / "out" / "published_systems.parquet").to_pylist()} == {
         0.865, 0.912, 0.25, None
     }  # fmt: skip
     values["published"]["systems"][0]["ours"] = "nowhere"

@@ -59,7 +59,9 @@ def systems_beside(grid: Grid, outcomes: Sequence[Outcome], numbers: Sequence[Nu
         "published",
     )
     note = f"Source of the published rows: {grid.published.source}. Other models, more rows: compare the order."
-    return Table("published", f"{grid.name}: beside the published rows", note, header, tuple(rows), tuple(records))
+    return Table(
+        "published_systems", f"{grid.name}: beside the published rows", note, header, tuple(rows), tuple(records)
+    )
 
 
 def gains_beside(grid: Grid, found: Comparison, numbers: Sequence[Number]) -> Table | None:
@@ -89,7 +91,9 @@ def gains_beside(grid: Grid, found: Comparison, numbers: Sequence[Number]) -> Ta
                             "published": float(np.mean(gains)) / 100, "models": len(gains)})  # fmt: skip
     header = ("method", "here", "gain", "published gain", "over models (how many)")
     note = f"Points of error ROC-AUC over softmax response. Source of the published gains: {grid.published.source}."
-    return Table("published", f"{grid.name}: beside the published gains", note, header, tuple(rows), tuple(records))
+    return Table(
+        "published_gains", f"{grid.name}: beside the published gains", note, header, tuple(rows), tuple(records)
+    )
 
 
 def _theirs(spec: TheirSystem, data: str | None, numbers: Sequence[Number]) -> dict[str, Number]:

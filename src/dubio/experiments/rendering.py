@@ -19,12 +19,16 @@ _LATEX = {"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "$": r"\$", "±": r"$\
 
 def markdown(table: Table) -> str:
     """With the title, and the note below."""
-    cells = [list(table.header), *map(list, table.rows)]
-    wide = [max(len(row[i]) for row in cells) for i in range(len(table.header))]
+    return f"### {table.title}\n\n{markdown_rows(table.header, table.rows)}\n\n{table.note}\n"
+
+
+def markdown_rows(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """The bare table, columns of numbers to the right."""
+    cells = [list(header), *map(list, rows)]
+    wide = [max(len(row[i]) for row in cells) for i in range(len(header))]
     lines = [" | ".join(cell.ljust(w) for cell, w in zip(row, wide, strict=True)) for row in cells]
     rule = " | ".join("-" * w if i == 0 else "-" * (w - 1) + ":" for i, w in enumerate(wide))
-    body = "\n".join(f"| {line} |" for line in (lines[0], rule, *lines[1:]))
-    return f"### {table.title}\n\n{body}\n\n{table.note}\n"
+    return "\n".join(f"| {line} |" for line in (lines[0], rule, *lines[1:]))
 
 
 def latex(table: Table) -> str:

@@ -1,0 +1,139 @@
+"""Tables of docs/findings.md from the outcomes of the grids under results/: what `dubio bench show` shows, in short.
+
+In: results/GRID/. Out: Markdown tables by the names that docs/findings.md.in uses. No model runs.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from dubio.cli.bench import by_metric, published_of, read_results
+from dubio.experiments import beside, tables
+from dubio.experiments.comparing import Comparison, compare
+from dubio.experiments.config import Grid
+from dubio.experiments.outcome import Outcome
+from dubio.experiments.rendering import markdown_rows
+from dubio.report.content import title_of
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS, PUBLISHED = ROOT / "results", ROOT / "configs" / "published.csv"
+DRAWS = 300
+BASE = "softmax_response"
+ONE_PASS = ("five.distilled", "adue_unguarded", "probe", "probe_both", "refitted_train", "refitted_calibration",
+            "refitted_both", "huq_md", "temperature", "md")  # fmt: skip
+
+
+def grids() -> dict[str, Callable[[], str]]:
+    """Name in the text -> what makes its table; a grid that has not run says so."""
+    return {
+        "adue_minilm": lambda: gains("adue-minilm"),
+        "adue_smollm2": lambda: gains("adue-smollm2"),
+        "adue_beside": lambda: gains_beside("adue-minilm"),
+        "probabilities": lambda: probabilities("adue-minilm"),
+        "one_pass": lambda: gains("one-pass-minilm"),
+        "one_pass_choice": lambda: chosen("one-pass-minilm", ONE_PASS),
+        "one_pass_systems": lambda: systems("one-pass-minilm", ("adapter", "five", "five.temperature", "temperature",
+                                                                "refitted_calibration")),
+        "five_systems": lambda: systems("five-minilm", ("adapter", "ensemble", "kfold", "mc_dropout", "temperature")),
+        "on_the_ensemble": lambda: gains("five-minilm", "ensemble"),
+        "on_kfold": lambda: gains("five-minilm", "kfold"),
+        "ensembles_minilm": lambda: systems("lora-ensembles-minilm"),
+        "ensembles_beside": lambda: systems_beside("lora-ensembles-minilm"),
+        "bayeslora": lambda: gains("bayeslora-small"),
+    }  # fmt: skip
+
+
+@cache
+def outcomes_of(name: str, whose: str = "own") -> tuple[Grid, list[Outcome]]:
+    """A grid's config and its finished cells."""
+    return read_results(RESULTS / name, whose)
+
+
+@cache
+def compared(name: str, whose: str = "own") -> Comparison:
+    """All its methods by error ROC-AUC."""
+    return compare(outcomes_of(name, whose)[1], "error_roc_auc", draws=DRAWS, predictions=whose)
+
+
+def gains(name: str, whose: str = "own") -> str:
+    """Rank, mean gain over softmax response with its interval, and the gain on each set, in points."""
+    grid, found = outcomes_of(name, whose)[0], compared(name, whose)
+    several = len({c.model for c in found.columns}) > 1
+    header = ("method", "rank", "gain over softmax response",
+              *(f"{c.model} {c.data}" if several else c.data for c in found.columns))  # fmt: skip
+    rows: list[tuple[str, ...]] = []
+    for method in sorted(found.methods, key=lambda m: found.ranks[m]):
+        each = [100 * found.difference(method, BASE, [c]).value for c in found.columns]
+        level = [f"({100 * found.mean(BASE, c):.1f})" for c in found.columns]
+        rows.append((
+            tables.grid_title(grid, method), f"{found.ranks[method]:.1f}",
+            "–" if method == BASE else tables.interval(found.difference(method, BASE), found.metric),
+            *(level if method == BASE else (f"{value:+.1f}" for value in each)),
+        ))  # fmt: skip
+    return f"{told(found)}\n\n{markdown_rows(header, rows)}"
+
+
+def told(found: Comparison) -> str:
+    """Cells behind a table."""
+    cells = ", ".join(f"{c.model} {c.data} {len(c.seeds)}" for c in found.columns)
+    return f"Seeds: {cells}. Softmax response itself in brackets; points of error ROC-AUC; 95 % intervals."
+
+
+def chosen(name: str, methods: Sequence[str]) -> str:
+    """Mean gain out of fold on calibration, by which one chooses, beside that on test."""
+    outcomes, found = outcomes_of(name)[1], compared(name)
+    rows: list[tuple[float, tuple[str, ...]]] = []
+    for method in methods:
+        seen = [o.facts["calibration"] for o in outcomes if method in o.facts["calibration"]]
+        gain = 100 * float(np.mean([c[method] - c[BASE] for c in seen]))
+        on_test = tables.interval(found.difference(method, BASE), found.metric)
+        rows.append((gain, (title_of(method), f"{gain:+.2f}", on_test)))
+    ordered = [row for _, row in sorted(rows, key=lambda item: -item[0])]
+    return markdown_rows(("one pass", "gain on calibration, out of fold", "gain on test"), ordered)
+
+
+def probabilities(name: str) -> str:
+    """Expected calibration error of each method's error probability, in points, beside its gain."""
+    grid, outcomes = outcomes_of(name)
+    found = compared(name)
+    header = ("method", "ECE of the error probability", "Brier score", "gain in error ROC-AUC")
+    rows = [
+        (tables.grid_title(grid, method), f"{100 * _mean(outcomes, method, 'error_probability_ece'):.1f}",
+         f"{_mean(outcomes, method, 'error_probability_brier'):.4f}",
+         "–" if method == BASE else f"{100 * found.difference(method, BASE).value:+.1f}")
+        for method in sorted(found.methods, key=lambda m: _mean(outcomes, m, "error_probability_brier"))
+    ]  # fmt: skip
+    return markdown_rows(header, rows)
+
+
+def systems(name: str, wanted: Sequence[str] | None = None) -> str:
+    """Systems by their own predictions, means over columns."""
+    grid, outcomes = outcomes_of(name)
+    made = tables.systems_table(grid, outcomes, DRAWS)
+    assert made is not None
+    names = list(dict.fromkeys(r["system"] for r in made.records))
+    kept = [row for system, row in zip(names, made.rows, strict=True) if wanted is None or system in wanted]
+    columns = [0, 2, 3, 4, 5, 6, 7]
+    return markdown_rows([made.header[c] for c in columns], [[row[c] or "–" for c in columns] for row in kept])
+
+
+def gains_beside(name: str) -> str:
+    """The paper's gains beside ours."""
+    grid = outcomes_of(name)[0]
+    made = beside.gains_beside(grid, compared(name), by_metric(grid, published_of(grid, PUBLISHED)))
+    assert made is not None
+    return f"{markdown_rows(made.header, made.rows)}\n\n{made.note}"
+
+
+def systems_beside(name: str) -> str:
+    """The paper's systems beside ours."""
+    grid, outcomes = outcomes_of(name)
+    made = beside.systems_beside(grid, outcomes, published_of(grid, PUBLISHED))
+    assert made is not None
+    return f"{markdown_rows(made.header, made.rows)}\n\n{made.note}"
+
+
+def _mean(outcomes: Sequence[Outcome], method: str, metric: str) -> float:
+    return float(np.mean([value for o in outcomes if (value := o.figure(method, metric)) is not None]))
