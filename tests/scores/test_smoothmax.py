@@ -6,7 +6,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dubio.scores.smoothmax import error_loss, loss_slope, smoothmax_uncertainty, softmax_uncertainty
+from dubio.scores.smoothmax import (
+    entropy_uncertainty,
+    error_loss,
+    loss_slope,
+    smoothmax_uncertainty,
+    softmax_uncertainty,
+)
 
 
 def textbook(logits, smoothness):
@@ -82,3 +88,20 @@ def test_slope_is_finite_and_alive_at_ties_and_saturation_in_float32():
         slope = loss_slope(logits, target, torch.zeros(1), smoothness)
         assert bool(torch.isfinite(slope).all())
         assert float(slope[1].abs().max()) > 0.1  # a sure and wrong row pulls hard
+
+
+@pytest.mark.parametrize("classes", [2, 3, 20])
+def test_the_entropy_is_numpys_and_its_slope_autograds(classes):
+    torch.manual_seed(1)
+    logits = (4 * torch.randn(9, classes, 5, dtype=torch.float64)).requires_grad_(True)
+    p = torch.softmax(logits, dim=1).detach().numpy()
+    u = entropy_uncertainty(logits.transpose(1, 2))
+    np.testing.assert_allclose(u.detach(), -(p * np.log(p)).sum(axis=1) / np.log(classes), atol=1e-12)
+    errors, base, weights = torch.rand(9) < 0.5, torch.rand(9), 0.5 + torch.rand(9)
+    alpha = torch.rand(5)
+    loss = error_loss(u, errors, weights) + alpha * ((u - base[:, None]) ** 2).mean(dim=0)
+    loss.sum().backward()
+    ours = loss_slope(logits.detach(), (errors, base, weights), alpha, None)
+    torch.testing.assert_close(ours, logits.grad, atol=1e-10, rtol=1e-6)
+    assert 0 <= float(entropy_uncertainty(torch.tensor([[80.0, 0.0, 0.0]]))) < 1e-30
+    assert float(entropy_uncertainty(torch.zeros(1, 7))) == pytest.approx(1.0)

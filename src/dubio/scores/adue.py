@@ -27,23 +27,24 @@ from dubio.arrays import Bool, Float64
 from dubio.containers import Representations
 from dubio.errors import DubioError
 from dubio.heads import KeptAndRest, build_head, head_arrays, head_spec, load_head_arrays
-from dubio.scores.adue_stack import FitRows, Recipe, Trial, train_stack
+from dubio.scores.adue_stack import FitRows, Recipe, Trial, train_stack, uncertainty_of
 from dubio.scores.base import State
 from dubio.scores.selected import SelectedConfig, SelectedScore
 from dubio.scores.selection import one_standard_error
-from dubio.scores.smoothmax import smoothmax_uncertainty
 
 
 class AdUEConfig(SelectedConfig):
     """fit, guard: see SelectedConfig. init: `head` (the method) or its two ablations. balance: of errors in the BCE.
 
-    smoothness: lambda, at least 20. scaled: divide U by 1 - 1/C, as the authors' later code.
+    measure: of the head's probabilities; entropy is ours, an ablation. smoothness: lambda, at least 20. scaled: divide U
+    by 1 - 1/C, as the authors' later code; SmoothMax's alone.
     The four tuples span the grid; epochs are also upper bounds of the early stopping.
     """
 
     fit: Literal["train", "calibration", "both"] = "train"
     init: Literal["head", "random_head", "random_linear"] = "head"
     balance: Literal["none", "resample", "weights"] = "none"
+    measure: Literal["smoothmax", "entropy"] = "smoothmax"
     smoothness: float = Field(100.0, ge=20)
     scaled: bool = False
     learning_rates: tuple[float, ...] = Field((1e-3, 1e-4, 1e-5), min_length=1)
@@ -102,7 +103,7 @@ class AdUE(SelectedScore):
     def _learned_score(self, rows: Representations) -> Float64:
         with torch.no_grad():
             logits = self.head_(torch.from_numpy(np.array(rows.features, dtype=np.float32)))
-            u = smoothmax_uncertainty(logits.double(), self.config.smoothness, self.config.scaled)
+            u = uncertainty_of(logits.double(), self._recipe())
         return u.numpy()
 
     def state(self) -> State:
@@ -118,7 +119,10 @@ class AdUE(SelectedScore):
         return super().restore(State({}, {key: value for key, value in state.facts.items() if key != "head"}))
 
     def _recipe(self) -> Recipe:
-        return Recipe(self.config.smoothness, self.config.scaled, self.config.batch_size, self.config.seed)
+        smoothness, scaled = self.config.smoothness, self.config.scaled
+        if self.config.measure == "entropy":
+            smoothness, scaled = None, False
+        return Recipe(smoothness, scaled, self.config.batch_size, self.config.seed)
 
     def _starting_head(self, rows: Representations) -> nn.Module:
         """A fresh module with the initial weights; raises DubioError if `head` does not give the adapter's logits."""

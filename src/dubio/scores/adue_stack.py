@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from dubio.arrays import Float32
-from dubio.scores.smoothmax import loss_slope, smoothmax_uncertainty, softmax_uncertainty
+from dubio.scores.smoothmax import entropy_uncertainty, loss_slope, smoothmax_uncertainty, softmax_uncertainty
 from dubio.scores.stacked_head import StackedHead
 
 
@@ -48,9 +48,9 @@ class FitRows:
 
 @dataclass(frozen=True)
 class Recipe:
-    """What all trials share: lambda, the division by 1 - 1/C, batch size and seed of the row order."""
+    """What all trials share: lambda (None: entropy in SmoothMax's place), the division by 1 - 1/C, batch size, seed."""
 
-    smoothness: float = 100.0
+    smoothness: float | None = 100.0
     scaled: bool = False
     batch_size: int = 128
     seed: int = 42
@@ -156,13 +156,17 @@ def train_stack(
     return seen, stack
 
 
+def uncertainty_of(logits: Tensor, recipe: Recipe) -> Tensor:
+    """`[...]` U of logits `[..., C]`."""
+    if recipe.smoothness is None:
+        return entropy_uncertainty(logits)
+    return smoothmax_uncertainty(logits, recipe.smoothness, recipe.scaled)
+
+
 def uncertainty(stack: StackedHead, features: Tensor, recipe: Recipe, chunk: int = 8192) -> NDArray[np.float32]:
     """U `[G, M]` of rows `[M, d]` under every head of the stack, dropout off."""
     with torch.no_grad():
-        parts = [
-            smoothmax_uncertainty(stack.logits(part).transpose(1, 2), recipe.smoothness, recipe.scaled)
-            for part in features.split(chunk)
-        ]
+        parts = [uncertainty_of(stack.logits(part).transpose(1, 2), recipe) for part in features.split(chunk)]
     return torch.cat(parts).T.contiguous().numpy()
 
 

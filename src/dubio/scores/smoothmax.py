@@ -1,13 +1,16 @@
-"""SmoothMax uncertainty of a head's logits and AdUE's losses, in torch, in the stable form (log-sum-exp).
+"""SmoothMax (or entropy) uncertainty of a head's logits and AdUE's losses, in torch, in the stable form (log-sum-exp).
 
 With p_1 the largest probability and delta = 1 - p_1 taken from the other logits,
 
     U = 1 - (1/L) log sum_c exp(L p_c) = delta - (1/L) log1p( sum_{c != 1} exp(-L (p_1 - p_c)) ),
 
-which needs no clamp, so no gradient dies. All functions take logits `[..., C]` and broadcast over leading dimensions.
+which needs no clamp, so no gradient dies. In its place one may take H[p] / log C, the entropy's share of its greatest
+value (ours, as an ablation: at the start it ranks rows otherwise than softmax response does). All functions take logits `[..., C]` and broadcast over leading dimensions.
 
 Paper: AdUE (arXiv 2505.15443), equations 2-5.
 """
+
+import math
 
 import torch
 from torch import Tensor
@@ -37,6 +40,12 @@ def smoothmax_uncertainty(logits: Tensor, smoothness: float, scaled: bool = Fals
     return u / (1 - 1 / logits.shape[-1]) if scaled else u
 
 
+def entropy_uncertainty(logits: Tensor) -> Tensor:
+    """`[...]` H[softmax(logits)] / log C, in [0, 1]."""
+    log_p = torch.log_softmax(logits, dim=-1)
+    return -(log_p.exp() * log_p).sum(dim=-1).div(math.log(logits.shape[-1])).clamp(min=0)
+
+
 def error_loss(u: Tensor, errors: Tensor, weights: Tensor) -> Tensor:
     """Weighted binary cross-entropy of U `[n, ...]` against errors `[n]`, averaged over rows; `[...]`, nats."""
     tiny, extra = torch.finfo(u.dtype).tiny, (1,) * (u.dim() - 1)
@@ -46,16 +55,37 @@ def error_loss(u: Tensor, errors: Tensor, weights: Tensor) -> Tensor:
 
 
 def loss_slope(
-    logits: Tensor, target: tuple[Tensor, Tensor, Tensor], alpha: Tensor, smoothness: float, scaled: bool = False
+    logits: Tensor, target: tuple[Tensor, Tensor, Tensor], alpha: Tensor, smoothness: float | None, scaled: bool = False
 ) -> Tensor:
     """Gradient `[n, C, G]` of BCE + alpha * MSE to softmax response, with respect to the logits `[n, C, G]`.
 
-    target: errors `[n]`, softmax response `[n]` (scaled alike), weights `[n]`. alpha: `[G]`. In closed form, since
-    automatic differentiation of these few small tensors costs more than the products around them:
-
-        dU/dl_k = p_k (h_k - sum_c p_c h_c) / Q,   h_c = 1 - exp(L (p_c - p_1)),   Q = sum_c exp(L (p_c - p_1)).
+    target: errors `[n]`, softmax response `[n]` (scaled alike), weights `[n]`. alpha: `[G]`. smoothness: None for the
+    entropy. In closed form, since automatic differentiation of these few small tensors costs more than the products
+    around them.
     """
     errors, base, weights = target
+    u, slope = _entropy_slope(logits) if smoothness is None else _smoothmax_slope(logits, smoothness)
+    ceiling = 1 - 1 / logits.shape[1] if scaled else 1.0
+    u = u / ceiling
+    safe = u.clamp(torch.finfo(u.dtype).tiny, _CEILING)
+    bce = weights[:, None] * torch.where(errors[:, None], -1 / safe, 1 / (1 - safe))
+    outer = (bce + 2 * alpha * (u - base[:, None])) / (len(logits) * ceiling)
+    return slope * outer.unsqueeze(1)
+
+
+def _entropy_slope(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """U `[n, G]` and dU/dl_k = -p_k (log p_k + H) / log C."""
+    log_p = torch.log_softmax(logits, dim=1)
+    p, most = log_p.exp(), math.log(logits.shape[1])
+    h = -(p * log_p).sum(dim=1)
+    return h.clamp(min=0) / most, -p * (log_p + h.unsqueeze(1)) / most
+
+
+def _smoothmax_slope(logits: Tensor, smoothness: float) -> tuple[Tensor, Tensor]:
+    """U `[n, G]` and dU/dl_k = p_k (h_k - sum_c p_c h_c) / Q.
+
+    h_c = 1 - exp(L (p_c - p_1)),   Q = sum_c exp(L (p_c - p_1)).
+    """
     shifted = logits - logits.amax(dim=1, keepdim=True)
     exponentials = shifted.exp()
     tops = (shifted == 0).to(logits.dtype)
@@ -73,9 +103,4 @@ def loss_slope(
         towards = p * ((1 - tops) - delta.unsqueeze(1)) / total.unsqueeze(1)
         slope = torch.where(floored.unsqueeze(1), _FLOOR * towards, slope)
         u = torch.maximum(u, _FLOOR * delta)
-    ceiling = 1 - 1 / logits.shape[1] if scaled else 1.0
-    u = u / ceiling
-    safe = u.clamp(torch.finfo(u.dtype).tiny, _CEILING)
-    bce = weights[:, None] * torch.where(errors[:, None], -1 / safe, 1 / (1 - safe))
-    outer = (bce + 2 * alpha * (u - base[:, None])) / (len(logits) * ceiling)
-    return slope * outer.unsqueeze(1)
+    return u, slope
