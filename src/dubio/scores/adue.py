@@ -36,8 +36,8 @@ from dubio.scores.selection import one_standard_error
 class AdUEConfig(SelectedConfig):
     """fit, guard: see SelectedConfig. init: `head` (the method) or its two ablations. balance: of errors in the BCE.
 
-    measure: of the head's probabilities; entropy is ours, an ablation. smoothness: lambda, at least 20. scaled: divide U
-    by 1 - 1/C, as the authors' later code; SmoothMax's alone.
+    measure: of the head's probabilities; entropy is ours, an ablation. smoothness: lambda, at least 20. scaled: divide
+    SmoothMax's U by 1 - 1/C, as the authors' later code.
     The four tuples span the grid; epochs are also upper bounds of the early stopping.
     """
 

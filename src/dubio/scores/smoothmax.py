@@ -5,7 +5,8 @@ With p_1 the largest probability and delta = 1 - p_1 taken from the other logits
     U = 1 - (1/L) log sum_c exp(L p_c) = delta - (1/L) log1p( sum_{c != 1} exp(-L (p_1 - p_c)) ),
 
 which needs no clamp, so no gradient dies. In its place one may take H[p] / log C, the entropy's share of its greatest
-value (ours, as an ablation: at the start it ranks rows otherwise than softmax response does). All functions take logits `[..., C]` and broadcast over leading dimensions.
+value (ours, as an ablation: at the start it ranks rows otherwise than softmax response does).
+All functions take logits `[..., C]` and broadcast over leading dimensions.
 
 Paper: AdUE (arXiv 2505.15443), equations 2-5.
 """
@@ -43,7 +44,8 @@ def smoothmax_uncertainty(logits: Tensor, smoothness: float, scaled: bool = Fals
 def entropy_uncertainty(logits: Tensor) -> Tensor:
     """`[...]` H[softmax(logits)] / log C, in [0, 1]."""
     log_p = torch.log_softmax(logits, dim=-1)
-    return -(log_p.exp() * log_p).sum(dim=-1).div(math.log(logits.shape[-1])).clamp(min=0)
+    entropy = -(log_p.exp() * log_p).sum(dim=-1)
+    return entropy.clamp(min=0) / math.log(logits.shape[-1])
 
 
 def error_loss(u: Tensor, errors: Tensor, weights: Tensor) -> Tensor:
