@@ -18,19 +18,19 @@ from dubio.scores.base import MethodConfig, Score
 from dubio.scores.registry import METHODS, Method, get_method, sampled_names
 
 DOCS = Path(__file__).resolve().parent
-MEASURED = DOCS / "measured.py"
+MEASURED, GRIDS, README = DOCS / "measured.py", DOCS / "measured_grids.py", DOCS.parent / "README.md"
 SCORES = DOCS.parent / "src" / "dubio" / "scores"
 BOUNDS = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤", "min_length": "entries ≥"}
 
 
-def pages() -> dict[str, str]:
-    """Path under docs/ -> text of every generated page."""
+def pages(measured: bool = True) -> dict[str, str]:
+    """Path under docs/ -> text of every generated page. measured: the page of findings too, which takes a minute."""
     modules: dict[str, list[Method]] = {}
     for method in METHODS.values():
         modules.setdefault(module_of(method), []).append(method)
     made = {f"methods/{name}.md": page(name, found) for name, found in modules.items()}
-    findings = runpy.run_path(str(MEASURED))["findings"]()
-    return {"methods.md": index(), "posteriors.md": posteriors(), "findings.md": findings, **made}
+    made |= {"methods.md": index(), "posteriors.md": posteriors()}
+    return {**made, "findings.md": runpy.run_path(str(MEASURED))["findings"]()} if measured else made
 
 
 def write() -> None:
@@ -38,9 +38,18 @@ def write() -> None:
     made = pages()
     for path, text in made.items():
         write_text(DOCS / path, text)
+    write_text(README, readme())
     for path in (DOCS / "methods").glob("*.md"):
         if f"methods/{path.name}" not in made:
             path.unlink()
+
+
+def readme() -> str:
+    """The README with its table of what was measured."""
+    gains = runpy.run_path(str(GRIDS))["readme"]()
+    text = README.read_text(encoding="utf-8")
+    assert "<!-- measured -->" in text, "the README has lost the place of its table"
+    return re.sub(r"(?<=<!-- measured -->\n\n).*?(?=\n\n<!-- end -->)", lambda _: gains, text, flags=re.DOTALL)
 
 
 def module_of(method: Method) -> str:

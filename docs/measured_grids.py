@@ -14,6 +14,7 @@ from dubio.experiments import beside, tables
 from dubio.experiments.comparing import Comparison, compare
 from dubio.experiments.config import Grid
 from dubio.experiments.outcome import Outcome
+from dubio.experiments.published import gain
 from dubio.experiments.rendering import markdown_rows
 from dubio.report.content import title_of
 
@@ -26,7 +27,7 @@ ONE_PASS = ("five.distilled", "adue_unguarded", "probe", "probe_both", "refitted
 
 
 def grids() -> dict[str, Callable[[], str]]:
-    """Name in the text -> what makes its table; a grid that has not run says so."""
+    """Name in the text -> what makes its table. Raises DubioError where a grid has not run."""
     return {
         "adue_minilm": lambda: gains("adue-minilm"),
         "adue_smollm2": lambda: gains("adue-smollm2"),
@@ -43,6 +44,25 @@ def grids() -> dict[str, Callable[[], str]]:
         "ensembles_beside": lambda: systems_beside("lora-ensembles-minilm"),
         "bayeslora": lambda: gains("bayeslora-small"),
     }  # fmt: skip
+
+
+def readme() -> str:
+    """What is worth how much, on AdUE's five sets: the README's table."""
+    found, grid = compared("one-pass-minilm"), outcomes_of("one-pass-minilm")[0]
+    theirs = gain(by_metric(grid, published_of(grid, PUBLISHED)), "AdUE (Ours)")
+    assert theirs is not None
+    words = {
+        "five.response": ("softmax response of an ensemble of five", "5"),
+        "five.distilled": ("the same ensemble, distilled into the one adapter", "1"),
+        "refitted_calibration": ("a refitted head (the control)", "1"),
+        "probe": ("anchored probe", "1"),
+        "adue_unguarded": (f"AdUE by its paper's protocol ({theirs[0]:+.1f} there)", "1"),
+        "five.mutual_information": ("mutual information of the ensemble", "5"),
+        "md": ("Mahalanobis distance", "1"),
+    }
+    rows = [(what, passes, tables.interval(found.difference(method, BASE), found.metric))
+            for method, (what, passes) in words.items()]  # fmt: skip
+    return markdown_rows(("doubt read from", "passes", "points of error ROC-AUC over softmax response"), rows)
 
 
 @cache
@@ -86,7 +106,7 @@ def chosen(name: str, methods: Sequence[str]) -> str:
     outcomes, found = outcomes_of(name)[1], compared(name)
     rows: list[tuple[float, tuple[str, ...]]] = []
     for method in methods:
-        seen = [o.facts["calibration"] for o in outcomes if method in o.facts["calibration"]]
+        seen = [known for o in outcomes if method in (known := o.facts.get("calibration", {}))]
         gain = 100 * float(np.mean([c[method] - c[BASE] for c in seen]))
         on_test = tables.interval(found.difference(method, BASE), found.metric)
         rows.append((gain, (title_of(method), f"{gain:+.2f}", on_test)))

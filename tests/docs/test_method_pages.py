@@ -10,7 +10,7 @@ from dubio.scores.registry import METHODS
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 BUILD = runpy.run_path(str(DOCS / "build.py"))
-PAGES = BUILD["pages"]()
+PAGES = BUILD["pages"](measured=False)
 
 
 @pytest.mark.parametrize("path", PAGES)
@@ -19,11 +19,18 @@ def test_the_committed_page_is_what_is_generated(path):
     assert (DOCS / path).read_text(encoding="utf-8") == PAGES[path], "the page is stale: run `make docs`"
 
 
+def test_the_findings_and_the_readme_show_what_the_results_give():
+    """Every figure of both tables comes from results/ (and takes a minute to compute)."""
+    whole = BUILD["pages"]()
+    assert (DOCS / "findings.md").read_text(encoding="utf-8") == whole["findings.md"], "stale: run `make docs`"
+    assert (DOCS.parent / "README.md").read_text(encoding="utf-8") == BUILD["readme"](), "stale: run `make docs`"
+    assert "points of error ROC-AUC" in BUILD["readme"]()
+
+
 def test_no_page_is_left_over():
     assert {f"methods/{path.name}" for path in (DOCS / "methods").iterdir()} == PAGES.keys() - {
         "methods.md",
         "posteriors.md",
-        "findings.md",
     }
 
 
@@ -47,7 +54,12 @@ def test_every_registered_posterior_is_on_its_page(name):
 def test_writing_restores_missing_pages_and_removes_stale_ones(tmp_path, monkeypatch):
     (tmp_path / "methods").mkdir()
     (tmp_path / "methods" / "gone.md").write_text("of a method that is gone")
-    monkeypatch.setitem(BUILD["write"].__globals__, "DOCS", tmp_path)
+    own = BUILD["write"].__globals__
+    monkeypatch.setitem(own, "DOCS", tmp_path)
+    monkeypatch.setitem(own, "README", tmp_path.parent / "README.md")
+    monkeypatch.setitem(own, "pages", lambda: PAGES)
+    monkeypatch.setitem(own, "readme", lambda: "the front page")
     BUILD["write"]()
+    assert (tmp_path.parent / "README.md").read_text(encoding="utf-8") == "the front page"
     assert {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*.*")} == PAGES.keys()
     assert (tmp_path / "methods.md").read_text(encoding="utf-8") == PAGES["methods.md"]

@@ -34,7 +34,16 @@ def test_a_device_that_is_not_there_is_refused_before_any_work(small, tmp_path):
     assert (refused.code, refused.err.count("\n")) == (2, 1)
     assert "use cpu, cuda or cuda:N" in refused.err
     assert not (tmp_path / "store").exists()
-    assert dubio("bench", "run", path, "--together", "--executor", "ray").code == 2
+    for options, words in (
+        (("--together",), "--together is for --executor local"),
+        (("--device", "cpu"), "--device is"),
+    ):
+        refused = dubio("bench", "run", path, *options, "--executor", "ray", "--store", tmp_path / "store")
+        assert (refused.code, words in refused.err) == (2, True), refused
+    own = write(tmp_path / "own", config(small, trainer="transformers"))
+    refused = dubio("bench", "run", own, "--together", "--store", tmp_path / "store")
+    assert (refused.code, "set `trainer: stack`" in refused.err) == (2, True)
+    assert not (tmp_path / "store").exists()
 
 
 def test_the_device_does_not_change_what_is_done(small, tmp_path):

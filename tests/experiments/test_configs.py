@@ -6,7 +6,7 @@ import pytest
 from tiny_grid import config, write
 
 from dubio.experiments.config import read_config
-from dubio.experiments.published import chosen, read_published
+from dubio.experiments.published import chosen, of_source, read_published
 from dubio.experiments.steps import cells_of
 from tiny_classifier import dubio
 
@@ -42,9 +42,14 @@ def test_what_is_published_is_there(path):
     names = {spec.published for spec in grid.data.values()} - {None}
     numbers = read_published(path.parent / "published.csv")
     if grid.published is not None:
-        found = chosen(numbers, grid.published.source, grid.published.metric)
-        assert {n.method for n in found} >= set(grid.published.methods)
-        numbers = found
+        numbers = of_source(numbers, grid.published.source)
+        for spec in grid.published.systems:
+            sets = {spec.data} if spec.data else names
+            shown = {n.data for n in numbers if n.method == spec.theirs and spec.config in (None, n.config)}
+            assert shown & sets, spec
+        if grid.published.methods:
+            numbers = chosen(numbers, grid.published.source, grid.published.metric)
+            assert {n.method for n in numbers} >= set(grid.published.methods)
     assert names <= {n.data for n in numbers}
 
 

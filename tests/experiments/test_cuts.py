@@ -2,9 +2,12 @@
 
 import csv
 
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
 from dubio.data.splits import overlap
+from dubio.data.tables import read_table
 from dubio.errors import DubioError
 from dubio.experiments.config import DataSet
 from dubio.experiments.splits import read_split
@@ -95,6 +98,19 @@ def test_rows_without_text_are_an_error_or_left_out(folder):
     lines = (folder / "train.csv").read_text().splitlines()
     for row in range(len(train)):  # messages go on naming the line of the file
         assert lines[int(train.place(row).split()[1]) - 1].startswith(f"{train.texts[row]},")
+
+
+def test_rows_without_text_are_left_out_of_any_kind_of_column(tmp_path):
+    texts, pairs = ["a", " ", "c", "d", None], ["p", "q", "", "s", "t"]
+    for kind in (pa.string_view(), pa.binary(), pa.string()):
+        columns = {"text_a": pa.array(texts, pa.string()).cast(kind), "text_b": pairs, "label": [0, 1, 0, 1, 0]}
+        parquet.write_table(pa.table(columns), tmp_path / "t.parquet")
+        found = read_table(tmp_path / "t.parquet", drop_empty=True)
+        assert (list(found.texts), list(found.pairs), found.place(1)) == (["a", "d"], ["p", "s"], "row 4")
+    questions = {"question": ["a", " "], "choices": [["x", "y"]] * 2, "answer": [0, 1]}
+    parquet.write_table(pa.table(questions), tmp_path / "q.parquet")
+    with pytest.raises(DubioError, match="cannot be dropped"):
+        read_table(tmp_path / "q.parquet", drop_empty=True)
 
 
 def test_a_table_without_any_text_says_so(folder):

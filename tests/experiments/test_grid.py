@@ -1,6 +1,7 @@
 """A grid from config to outcomes: what it leaves, what it does not do again, and what a failure does."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,11 +9,20 @@ from sklearn.metrics import roc_auc_score
 from tiny_grid import config, made, run
 
 from dubio.errors import DubioError
+from dubio.experiments.config import DataSet
 from dubio.experiments.outcome import read_outcome
 from dubio.experiments.running import Run
+from dubio.experiments.splits import read_split
 from dubio.experiments.steps import cells_of
 from dubio.experiments.store import StepStore
 from dubio.experiments.work import run_step
+from dubio.models.cache import map_arrays
+from dubio.models.extraction import Extraction
+from dubio.models.loading import load
+from dubio.posteriors.folds import fold_numbers
+from dubio.posteriors.hosts import host_under
+from dubio.posteriors.sampling import Sampler, sample
+from dubio.posteriors.store import load_posterior
 from tiny_classifier import save_base
 
 
@@ -68,6 +78,17 @@ def test_the_mean_of_a_posterior_is_judged_as_well(finished):
 def test_k_fold_adapters_bring_honest_train_rows(finished):
     found = outcome(finished[0], "tiny-topics-0-kfold")
     assert "md" in found.ranks  # which needs train rows
+    whole = finished[2]
+    step = next(s for s in whole.steps(finished=True) if s.kind == "samples" and s.name == "kfold")
+    store = StepStore(finished[0] / "store")
+    here, made_by = store.folder(step.kind, step.key), step.needs["posterior"]
+    table = read_split(DataSet.model_validate(step.where["data"]), Path("/"), True).tables["train"]
+    stored = load_posterior(store.folder("posterior", made_by.key) / "adapter", "kfold")
+    model = load(store.folder("adapter", step.needs["adapter"].key) / "adapter")
+    every = sample(Sampler(host_under(model), stored), table.texts, None, Extraction(show=False))
+    fold, held = fold_numbers(table.texts, None, 2), map_arrays(here / "train.safetensors")["samples"]
+    assert held.shape == (1, *every.shape[1:])
+    np.testing.assert_allclose(held[0], every[fold, np.arange(len(fold))], atol=1e-5)
     mean = outcome(finished[0], "tiny-topics-0-ensemble")
     assert "needs the training rows" in mean.facts["left_out"]["md"]
 
@@ -191,8 +212,14 @@ def test_the_adapters_of_all_seeds_teach_each_other(small, tmp_path):
     assert found[1].facts["members"]["all"]["accuracy"] == pytest.approx(accuracy, rel=1e-4)
     risks = np.mean([o.figure("softmax_response", "aurc") for o in found])
     assert found[2].facts["members"]["all"]["aurc"] == pytest.approx(risks, rel=1e-4)
+    records = [json.loads(path.read_text())["told"] for path in (tmp_path / "store" / "adapter").glob("*/step.json")]
+    took = [o.facts["took"]["adapter"]["trained_seconds"] for o in found]
+    assert sorted(took) == sorted(told["trained_seconds"] for told in records)  # each seed's own
     p = [np.asarray(o.systems["all"][1]) for o in found]
     assert all(np.array_equal(p[0], other) for other in p)
+    for name in ("own", "represent", "temperature"):
+        with pytest.raises(DubioError, match="choose another name"):
+            made(tmp_path / name, {**values, "methods": ["softmax_response"], "pooled": name})
     with pytest.raises(DubioError, match="one seed is no ensemble"):
         made(tmp_path / "one", {**values, "seeds": [0]})
     with pytest.raises(DubioError, match=r"there is no method 'all\.response'"):

@@ -11,7 +11,7 @@ from dubio.adapters.training import LabelledTexts, TrainingPlan
 from dubio.errors import DubioError
 from dubio.experiments.running import LocalExecutor
 from dubio.experiments.together import alike
-from dubio.posteriors import together
+from dubio.posteriors import together, training
 
 
 def adapters(folder):
@@ -68,6 +68,31 @@ def test_a_group_that_fails_is_left_to_its_steps(small, tmp_path, monkeypatch):
     _, status, _ = run(tmp_path, config(small, methods=["softmax_response"]), LocalExecutor(True, said.append))
     assert status.complete
     assert said == ["not trained together: tiny-topics-0, tiny-topics-1: DubioError: no room"]
+
+
+def test_a_run_that_is_killed_while_it_exports_goes_on_from_its_last_epoch(small, tmp_path, monkeypatch):
+    values, said, epochs = config(small, methods=["softmax_response"], seeds=[0, 1, 2]), [], []
+
+    def dies(host, stack, member, *rest, own=together.export_member, **more):
+        if member == 1:
+            raise KeyboardInterrupt
+        own(host, stack, member, *rest, **more)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(together, "export_member", dies)
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path, values, LocalExecutor(True, said.append))
+    assert len(adapters(tmp_path)) == 1
+    original = training._Run.epoch
+    monkeypatch.setattr(training._Run, "epoch", lambda *a: epochs.append(a[2]) or original(*a))
+    _, status, _ = run(tmp_path, values, LocalExecutor(True, said.append))
+    assert (status.complete, epochs) == (True, [])  # nothing was trained again
+    _, apart, _ = run(tmp_path / "apart", values)
+    first, second = adapters(tmp_path / "apart"), adapters(tmp_path)
+    assert first.keys() == second.keys()
+    for key, path in first.items():
+        one, other = load_file(path), load_file(second[key])
+        assert all(np.abs(other[name] - value).max() < 1e-5 for name, value in one.items())
 
 
 def test_seeds_that_are_there_are_left_alone(tmp_path, monkeypatch):

@@ -67,6 +67,8 @@ def test_a_training_row_is_given_by_the_member_that_has_not_seen_it(pairs):
     assert (held.shape, len(features), len(set(fold))) == ((1, 40, every.shape[2]), 40, 3)
     np.testing.assert_allclose(held[0], every[fold, np.arange(40)], atol=1e-5)
     assert np.abs(every[0] - every[1]).max() > 0.01
+    with pytest.raises(DubioError, match="draw 3, not fewer"):  # other folds than those of the training
+        sample_held_out(replace(sampler, samples=2), texts, second, QUIET)
 
 
 def test_too_few_rows_are_refused():

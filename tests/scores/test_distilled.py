@@ -44,7 +44,8 @@ def design(score, table, own=True):
     s = (error_log_odds(table.logits) - middle) / spread
     one = np.eye(CLASSES)[table.predictions]
     columns = [z, *([z * one[:, [c]] for c in range(CLASSES)] if own else [])]
-    return np.hstack([*columns, np.sqrt(_HEAD) * one, np.sqrt(_HEAD) * one * s[:, None]])
+    every = np.hstack([np.ones((len(table), 1)), one])
+    return np.hstack([*columns, np.sqrt(_HEAD) * every, np.sqrt(_HEAD) * every * s[:, None]])
 
 
 @pytest.mark.parametrize("own", [True, False])
@@ -112,7 +113,40 @@ def test_more_rows_than_the_dual_bears_are_drawn_from(monkeypatch):
 
 def test_without_samples_to_learn_from_it_says_so():
     table = rows()
-    for samples in ({}, {"five": table.samples["five"][:1]}):
+    for samples, words in (
+        ({}, "no samples of five to learn from"),
+        ({"five": table.samples["five"][:1]}, "one sample"),
+    ):
         bare = Representations.of(table.features, table.logits, table.labels, samples=samples)
-        with pytest.raises(DubioError, match="no samples of five to learn from"):
+        with pytest.raises(DubioError, match=words):
             fitted(bare)
+    for ridge in (0.0, -1.0):
+        with pytest.raises(DubioError, match="greater than 0"):
+            fitted(table, ridges=(ridge,))
+
+
+def test_a_class_that_was_never_predicted_is_judged_as_the_others_are():
+    table, test = rows(300), rows(300, 1)
+    shift = replace(table, samples={"five": log_softmax(0.3 * table.logits, axis=1)[None].repeat(2, axis=0)})
+    score = fitted(shift.take(shift.predictions != 2))
+    away = test.take(test.predictions == 2)
+    lifted = score.score(away) - error_log_odds(away.logits)
+    wanted, at = log_softmax(0.3 * away.logits.astype(np.float64), axis=1), np.arange(len(away))
+    target = log_complement(wanted, away.predictions) - wanted[at, away.predictions] - error_log_odds(away.logits)
+    assert target.mean() > 0.5
+    assert lifted.mean() > 0.4 * target.mean()
+
+
+def test_repeated_rows_count_once():
+    table, test = rows(60), rows(40, 1)
+    thrice = replace(table.take(np.repeat(np.arange(60), 3)), groups=np.repeat(np.arange(60), 3))
+    np.testing.assert_allclose(fitted(thrice).score(test), fitted(table).score(test), atol=1e-9)
+    assert fitted(thrice).facts_["rows"] == 60
+
+
+def test_samples_that_are_quite_sure_do_not_break_it():
+    table = rows(80)
+    sure = table.samples["five"].copy()
+    sure[:, :3] = np.where(np.eye(CLASSES)[table.predictions[:3]] > 0, 0.0, -np.inf)
+    score = fitted(replace(table, samples={"five": sure}))
+    assert np.isfinite(score.score(table)).all()

@@ -28,12 +28,16 @@ def run(
     """
     from dubio.experiments.running import LocalExecutor, Run
 
-    grid = _on(read_config(config), device)
-    for folder in (store, results):
-        check_folder(folder)
     kind, address = executor
     if kind not in ("local", "ray"):
         raise DubioError(f"no executor {kind!r}; choose local or ray")
+    if device is not None and kind == "ray":
+        raise DubioError("--device is for --executor local; on a cluster the config's device and resources count")
+    grid = _on(read_config(config), device)
+    if together and grid.trainer != "stack":
+        raise DubioError("--together trains by the stack engine; set `trainer: stack` in the config, or leave it out")
+    for folder in (store, results):
+        check_folder(folder)
     if together and kind == "ray":
         raise DubioError("--together is for --executor local; on a cluster every adapter is a task of its own")
     if address is not None and kind != "ray":

@@ -247,7 +247,7 @@ def bench_run(
     address: Annotated[str | None, typer.Option(help="Of a Ray cluster (default: one on this machine).")] = None,
     dry: Annotated[bool, typer.Option("--dry", help="Only try it out: tiny random models, made-up rows.")] = False,
     device: Annotated[
-        str | None, typer.Option(help="cpu, cuda, cuda:N, for every model (default: as configured).")
+        str | None, typer.Option(help="cpu, cuda, cuda:N, for every model (default: as configured; cpu in a dry run).")
     ] = None,
     together: Annotated[bool, typer.Option("--together", help="Train the adapters of all seeds as one stack.")] = False,
 ) -> None:

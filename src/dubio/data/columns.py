@@ -80,13 +80,21 @@ def with_text(source: Source, names: Sequence[str | None]) -> Source:
     kept = np.ones(source.frame.num_rows, dtype=np.bool_)
     for name in names:
         column = None if name is None else one_array(source.frame.column(name))
-        if column is not None and any(test(column.type) for test in _TEXT_TYPES[:3]):
-            blank = compute.equal(compute.utf8_length(compute.utf8_trim_whitespace(column)), 0)
-            kept &= ~np.asarray(compute.fill_null(blank, True))
+        if column is None or not any(test(column.type) for test in _TEXT_TYPES):
+            continue
+        try:
+            texts = column.cast(pa.large_string())
+        except pa.ArrowException:  # not UTF-8: which row is told when the column is read
+            continue
+        blank = compute.equal(compute.utf8_length(compute.utf8_trim_whitespace(texts)), 0)
+        kept &= ~np.asarray(compute.fill_null(blank, True))
     if not kept.any():
         raise DubioError(f"{source.name}: no row holds any text; name the text column")
-    index = np.flatnonzero(kept)
-    return Source(source.name, source.frame.filter(pa.array(kept)), lambda row: source.place(int(index[row])))
+    index, frame = np.flatnonzero(kept), source.frame
+    for at, name in enumerate(frame.column_names):
+        if pa.types.is_string_view(frame.column(at).type):  # which Arrow cannot take rows of
+            frame = frame.set_column(at, name, frame.column(at).cast(pa.large_string()))
+    return Source(source.name, frame.filter(pa.array(kept)), lambda row: source.place(int(index[row])))
 
 
 def label_column(source: Source, name: str, *, strict: bool) -> ArrowColumn | None:

@@ -113,6 +113,8 @@ def read_table(
     given = isinstance(template, PromptTemplate)
     open_ended = asked.text is None and asked.text_pair is None
     if (given or (template is True and open_ended)) and is_question_table(source, asked):
+        if drop_empty:
+            raise DubioError(f"{source.name}: rows of questions cannot be dropped for want of text; mend the table")
         found = read_questions(source, asked, template if given else None, need_answers=need_labels)
         return TextTable(
             found.prompts, None, found.answers, source.frame, title, source.name, source.place, found.template,

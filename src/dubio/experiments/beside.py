@@ -9,22 +9,23 @@ from typing import Any
 
 import numpy as np
 
+from dubio.errors import DubioError
 from dubio.experiments.comparing import SYSTEM, Comparison
 from dubio.experiments.config import Grid, TheirSystem
 from dubio.experiments.outcome import Outcome
 from dubio.experiments.published import REFERENCE as THEIR_REFERENCE
 from dubio.experiments.published import Number
-from dubio.experiments.tables import Table, grid_title, number
+from dubio.experiments.tables import Table, grid_title, interval, number
 from dubio.metrics.evaluation import REFERENCE
 
 METRICS = {"ACC": "accuracy", "NLL": "nll", "ECE": "ece_equal_width_15"}  # theirs -> ours
-_ABSENT = "–"
+OF, _ABSENT = ("accuracy", "NLL", "ECE"), "–"
 
 
 def systems_beside(grid: Grid, outcomes: Sequence[Outcome], numbers: Sequence[Number]) -> Table | None:
     """Each system that stands for a published one, on each set: accuracy, NLL and ECE, ours and theirs.
 
-    None where the grid names none.
+    None where the grid names none, or none is there.
     """
     if grid.published is None or not grid.published.systems:
         return None
@@ -46,18 +47,9 @@ def systems_beside(grid: Grid, outcomes: Sequence[Outcome], numbers: Sequence[Nu
             records += [{"system": spec.ours, "theirs": name, "model": model, "data": data, "their_model": of[0],
                          "their_data": known, "metric": m, "value": ours[m], "published": _value(theirs.get(m))}
                         for m in METRICS.values()]  # fmt: skip
-    header = (
-        "system",
-        "published as",
-        "here",
-        "there",
-        "accuracy",
-        "published",
-        "NLL",
-        "published",
-        "ECE",
-        "published",
-    )
+    if not rows:
+        return None
+    header = ("system", "published as", "here", "there", *(word for m in OF for word in (m, "published")))
     note = f"Source of the published rows: {grid.published.source}. Other models, more rows: compare the order."
     return Table(
         "published_systems", f"{grid.name}: beside the published rows", note, header, tuple(rows), tuple(records)
@@ -82,13 +74,14 @@ def gains_beside(grid: Grid, found: Comparison, numbers: Sequence[Number]) -> Ta
             if not gains:
                 continue
             own = found.difference(ours, REFERENCE, [column])
-            low, high = 100 * own.low, 100 * own.high
             rows.append((grid_title(grid, ours), f"{column.model} {column.data}",
-                         f"{100 * own.value:+.1f} ({low:+.1f} to {high:+.1f})", f"{np.mean(gains):+.1f}",
+                         interval(own, found.metric), f"{np.mean(gains):+.1f}",
                          f"{min(gains):+.1f} to {max(gains):+.1f} ({len(gains)})"))  # fmt: skip
             records.append({"method": ours, "theirs": theirs, "model": column.model, "data": column.data,
                             "gain": own.value, "low": own.low, "high": own.high,
                             "published": float(np.mean(gains)) / 100, "models": len(gains)})  # fmt: skip
+    if not rows:
+        return None
     header = ("method", "here", "gain", "published gain", "over models (how many)")
     note = f"Points of error ROC-AUC over softmax response. Source of the published gains: {grid.published.source}."
     return Table(
@@ -97,9 +90,14 @@ def gains_beside(grid: Grid, found: Comparison, numbers: Sequence[Number]) -> Ta
 
 
 def _theirs(spec: TheirSystem, data: str | None, numbers: Sequence[Number]) -> dict[str, Number]:
-    """Our metric -> the published number."""
-    found = [n for n in numbers if (n.data, n.method) == (data, spec.theirs) and spec.config in (None, n.config)]
-    return {METRICS[n.metric]: n for n in found if n.metric in METRICS}
+    """Our metric -> the published number; raises DubioError where there are two."""
+    out: dict[str, Number] = {}
+    for n in numbers:
+        if (n.data, n.method) == (data, spec.theirs) and spec.config in (None, n.config) and n.metric in METRICS:
+            known = out.setdefault(METRICS[n.metric], n)
+            if (known.model, known.value) != (n.model, n.value):
+                raise DubioError(f"published {n.metric} of {spec.theirs!r} on {data} is ambiguous; name its config")
+    return out
 
 
 def _their_gains(numbers: Sequence[Number], method: str, data: str | None) -> list[float]:

@@ -154,8 +154,6 @@ class Grid(_Strict):
             _check_settings(where, settings, TrainingPlan, also=("top_layers", "targets"))
         for name, posterior in self.posteriors.items():
             entry = get_posterior(posterior.kind or name)
-            if name in ("adapter", "own", "posterior", "represent"):
-                raise ValueError(f"posteriors.{name}: choose another name; that one is taken")
             if "keep" in posterior.plan:
                 raise ValueError(
                     f"posteriors.{name}.plan: keep has no effect in a grid; name a posterior for each stage"
@@ -166,6 +164,8 @@ class Grid(_Strict):
                 _check_settings(f"posteriors.{name}.plan", posterior.plan, PosteriorPlan)
             elif unknown := set(posterior.plan) - set(_MADE[entry.name]):
                 raise ValueError(f"posteriors.{name}.plan: {entry.name} has no setting {sorted(unknown)[0]!r}")
+            if entry.name == "kfold" and posterior.samples is not None:
+                raise ValueError(f"posteriors.{name}.samples: all members of K-fold adapters are drawn; leave it out")
             if posterior.alone and not entry.trained:
                 raise ValueError(f"posteriors.{name}.alone: {entry.name} has no run of its own")
         if self.methods is not None and REFERENCE not in self.methods:
@@ -183,7 +183,7 @@ class Grid(_Strict):
                 raise ValueError(f"predictions: there is no posterior {name!r}")
         systems = {"adapter", self.pooled, *self.posteriors, *(spec.alone for spec in self.posteriors.values())}
         for spec in self.published.systems if self.published else ():
-            if spec.ours not in systems:
+            if spec.ours not in systems and not is_method(spec.ours):
                 raise ValueError(f"published.systems: there is no system {spec.ours!r}")
         for name, options in self.variants.items():
             if is_method(name):
@@ -197,6 +197,9 @@ class Grid(_Strict):
         systems += [self.pooled] if self.pooled else []
         whose = ("", *(f"-{name}" for name in self.predictions))
         cells = [f"{m}-{d}-{s}{w}" for m in self.models for d in self.data for s in self.seeds for w in whose]
+        for name in systems:
+            if name in ("adapter", "own", "posterior", "represent") or is_method(name):
+                raise ValueError(f"posteriors: choose another name than {name!r}; that one is taken")
         for what, names in (("posteriors", systems), ("models and data", cells)):
             twice = sorted({name for name in names if names.count(name) > 1})
             if twice:

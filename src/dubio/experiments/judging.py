@@ -34,7 +34,8 @@ def judge(step: Step, folder: Path, store: StepStore) -> dict[str, Any]:
     methods += [variant_of(name, options) for name, options in facts["variants"].items()]
     plan = FitPlan(methods, share=facts["certification"], show=False)
     head = _head(here) if own else None
-    # Train rows of the mean hold no samples, but for K-fold adapters, where each is held out once.
+    # Train rows of the mean hold no samples, but for K-fold adapters, where each is given by the one member that has
+    # not seen it: its own features and answer, not the mean's.
     train = tables["train"] if own or held_out_rows(step.needs[whose].needs["posterior"]) else None
     fit = fit_methods(train, tables["calibration"], head, plan)
     found = evaluate(fit, tables["test"], ood=tables.get("ood"), draws=1)

@@ -11,7 +11,7 @@ import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,9 +61,11 @@ def adapter(step: Step, folder: Path, _: StepStore) -> dict[str, Any]:
         else:
             train_adapter(base, labels, *rows, out, plan, choices)
     record = json.loads((out / "dubio_training.json").read_text(encoding="utf-8"))
+    spent = sum(epoch.get("seconds", 0.0) for epoch in record.get("history", ()))
     return {
         "rows": split.rows, "dropped": dict(split.dropped), "classes": len(labels),
         "validation_accuracy": record["validation_accuracy"], "best_epoch": record["best_epoch"],
+        "trained_seconds": round(spent / len(record.get("together", (0,))), 3),
     }  # fmt: skip
 
 
@@ -123,10 +125,10 @@ def samples(step: Step, folder: Path, store: StepStore) -> dict[str, Any]:
     spent: dict[str, float] = {}
     for name in step.facts["tables"]:
         path, table = folder / f"{name}.safetensors", split.tables[name]
-        if not path.exists() and (name != "train" or held_out_rows(source)):
+        if not path.exists() and (name != "train" or (sampler is not None and held_out_rows(source))):
             start = time.perf_counter()
-            if name == "train":
-                features, drawn = sample_held_out(cast(Sampler, sampler), table.texts, table.pairs, QUIET)
+            if name == "train" and sampler is not None:
+                features, drawn = sample_held_out(sampler, table.texts, table.pairs, QUIET)
             else:
                 features, drawn = _draw(model, sampler, table)
             spent[name] = round(time.perf_counter() - start, 3)

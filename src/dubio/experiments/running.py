@@ -105,7 +105,10 @@ class Run:
 
     def _expect(self) -> None:
         """Writes which outcomes, by name and key, are of the grid as it is now; tables are made of those alone."""
-        path = self.folder / CELLS
+        with StepStore(self.store).alone(f"cells-{self.grid.name}"):  # runs of other cells may write it too
+            self._write_expected(self.folder / CELLS)
+
+    def _write_expected(self, path: Path) -> None:
         known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
         names = {f"{cell}{'' if whose == OWN else f'-{whose}'}" for cell in cells_of(self.grid)
                  for whose in (OWN, *self.grid.predictions)}  # fmt: skip
@@ -152,7 +155,7 @@ class Run:
             facts = json.loads((here / CELL).read_text(encoding="utf-8"))
             facts["cell"] |= {"model": step.cell.model, "data": step.cell.data, "seed": step.cell.seed}
             records = {s.key: store.record(s.kind, s.key) for s in step.all()}
-            facts["took"] = {_role(s): _cost(records[s.key]) for s in step.all()}
+            facts["took"] = {_role(s): _cost(records[s.key]) for s in step.all() if s.cell == step.cell}
             facts["machine"] = (records[step.key] or {}).get("machine")
             with atomic_path(target) as copy:
                 shutil.copyfile(here / ROWS, copy)
@@ -241,7 +244,8 @@ def _role(step: Step) -> str:
 
 def _cost(record: Mapping[str, Any] | None) -> dict[str, Any]:
     told = {} if record is None else record["told"]
-    kept = ("rows", "dropped", "validation_accuracy", "best_epoch", "made_seconds", "bytes", "stored", "samples")
+    kept = ("rows", "dropped", "validation_accuracy", "best_epoch", "trained_seconds", "made_seconds", "bytes",
+            "stored", "samples")  # fmt: skip
     where: Mapping[str, Any] = {} if record is None else record["machine"]
     machine = {"gpu": where.get("gpu"), "torch": where.get("versions", {}).get("torch")}
     seconds = None if record is None else record["seconds"]

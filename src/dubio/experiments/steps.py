@@ -28,7 +28,7 @@ from dubio.files import sha256_file, sha256_json
 from dubio.models.base import base_hash
 from dubio.posteriors.registry import get_posterior
 from dubio.posteriors.trained import PosteriorPlan
-from dubio.scores.registry import METHODS
+from dubio.scores.registry import METHODS, sampled_names
 
 VERSION = {"adapter": 1, "posterior": 1, "represent": 1, "samples": 1, "pooled": 1, "score": 1}
 EMBEDDED = {"package:minilm": minilm_path, "package:smollm2": smollm2_gguf_path}
@@ -112,7 +112,9 @@ def steps_of(grid: Grid, cell: Cell, root: Path) -> list[Step]:
                            {"adapter": adapter, "posterior": made}, name)  # fmt: skip
         if spec.alone:
             drawn[spec.alone] = step("samples", {**seen, "alone": True}, {"posterior": made}, spec.alone)
-    registered = [*METHODS] if grid.methods is None else None  # so that a new one is run in finished grids too
+    registered = None  # all names, so that a new one is run in finished grids too
+    if grid.methods is None:
+        registered = [*METHODS, *(name for which in drawn for name in sampled_names(which))]
     methods = {
         "methods": grid.methods,
         "registered": registered,

@@ -55,6 +55,13 @@ class StepStore:
         with _locked(folder / ".lock"):
             yield folder
 
+    @contextmanager
+    def alone(self, name: str) -> Generator[None]:
+        """A lock by this name, ours alone until the end."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        with _locked(self.root / f".{name}.lock"):
+            yield
+
     def tried(self, kind: str, key: str) -> None:
         """Counts a try, so that it can be shown that no finished step is done again."""
         with (self.folder(kind, key) / COUNT).open("a", encoding="utf-8") as file:

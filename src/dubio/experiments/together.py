@@ -32,9 +32,7 @@ def train_alike(group: Sequence[Step], root: Path) -> None:
     with ExitStack() as claims:
         outs: dict[int, Path] = {}
         for step in sorted(group, key=lambda one: one.key):  # in one order everywhere: no two runs wait for each other
-            folder = claims.enter_context(store.claim(step.kind, step.key))
-            if store.record(step.kind, step.key) is None:
-                outs[step.facts["plan"]["seed"]] = folder / "adapter"
+            outs[step.facts["plan"]["seed"]] = claims.enter_context(store.claim(step.kind, step.key)) / "adapter"
         first = group[0]
         base, labels, rows, choices = adapter_inputs(first)
         plan = TrainingPlan(**first.facts["plan"], device=first.where["device"], show=False)

@@ -4,7 +4,7 @@
     p(y | x_i) = softmax f_{fold(i)}(x_i)             a training row, by the member trained without fold(i)
 
 A row's fold follows from its text alone, so that repeated texts share one and nothing need be stored. So every training
-row has an honest error, at the cost of a single pass over the rows, and no row need be kept back to get them.
+row has an honest error, at the cost of a single pass over the rows. They are errors of one member, and not of the mean.
 
 Source: Parmanto et al. 1996 (cross-validation committees); out-of-fold errors as in CV+ (arXiv 1905.02928). Cost: K
 trainings at once, each on a share 1 - 1/K of the rows, K adapters to keep, K passes a row.
@@ -49,6 +49,8 @@ def sample_held_out(
 ) -> tuple[Float32, Float32]:
     """(features `[N, d]`, log-probabilities `[1, N, C]`) of training rows, each by the member that has not seen it."""
     engine, found = sampler.engine(), dict[int, tuple[Float32, Float32]]()
+    if len(engine.stack) != sampler.stored.samples:  # rows are dealt among those that were trained
+        raise DubioError(f"K-fold adapters judge their rows all together: draw {sampler.stored.samples}, not fewer")
     fold = fold_numbers(texts, pairs, len(engine.stack))
     for m in range(len(engine.stack)):
         at = np.flatnonzero(fold == m)

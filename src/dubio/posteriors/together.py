@@ -1,16 +1,17 @@
 """Plain adapters of several seeds, trained as one stack: on a GPU, five for little more than the price of one.
 
-In: rows, one plan, and a folder for each seed. Out: what a run of its own would have left in each, up to rounding:
-members neither share a batch nor see one another's gradients.
+In: rows, one plan, and a folder for each seed. Out: in each, the adapter that a run of its own would have left, up to
+rounding: members neither share a batch nor see one another's gradients.
 """
 
+import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from dubio.adapters.training import LabelledTexts, TrainingPlan, check_plan
-from dubio.files import check_folder
+from dubio.files import check_folder, write_json
 from dubio.models.base import check_device
 from dubio.models.letters import Choices
 from dubio.posteriors.export import export_member
@@ -19,7 +20,7 @@ from dubio.posteriors.records import training_record
 from dubio.posteriors.trained import PosteriorPlan, parameters_of, stack_plan
 from dubio.posteriors.training import train_stack
 
-WORK = ".together"
+WORK, SEEDS = ".together", "seeds.json"
 
 
 def train_seeds(
@@ -34,17 +35,29 @@ def train_seeds(
     todo = {seed: out for seed, out in sorted(outs.items()) if not (out / "adapter_config.json").exists()}
     if not todo:
         return
+    work = next(iter(outs.values())).parent / WORK
+    seeds = _begun(work, tuple(todo))
     check_device(plan.device)
     check_plan(plan, labels, *rows)
-    for out in todo.values():
-        check_folder(out)
+    for folder in (work, *todo.values()):
+        check_folder(folder)
+    write_json(work / SEEDS, list(seeds))
     host, missing = load_host(base, labels, device=plan.device, max_length=plan.max_length, choices=choices)
-    extra = PosteriorPlan(members=len(todo))
+    extra = PosteriorPlan(members=len(seeds))
     parameters = parameters_of("ensemble", host, missing, plan, extra)
-    work = next(iter(outs.values())).parent / WORK
-    found = train_stack(parameters, *rows, stack_plan("ensemble", plan, extra, tuple(todo)), work=work)
+    found = train_stack(parameters, *rows, stack_plan("ensemble", plan, extra, seeds), work=work)
     stack = parameters.stack({name: value.detach() for name, value in found.best.items()})
-    for member, (seed, out) in enumerate(todo.items()):
-        record = training_record(host, replace(plan, seed=seed), rows, found, member, together=[*todo])
+    for seed, out in todo.items():
+        member = seeds.index(seed)
+        record = training_record(host, replace(plan, seed=seed), rows, found, member, together=list(seeds))
         export_member(host, stack, member, out, record, dropout=plan.dropout)
     shutil.rmtree(work, ignore_errors=True)
+
+
+def _begun(work: Path, todo: tuple[int, ...]) -> tuple[int, ...]:
+    """The seeds of the run that was killed there, where it trained all that is still to do; else those to do."""
+    try:
+        before = tuple(int(seed) for seed in json.loads((work / SEEDS).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return todo
+    return before if set(before) >= set(todo) else todo

@@ -44,7 +44,7 @@ class Score(ABC):
 
     Config: ClassVar[type[MethodConfig]] = MethodConfig
     learned: ClassVar[tuple[str, ...]] = ()
-    # True where fitting reads calibration labels: such a method's scores of those very rows flatter it.
+    # True where fitting learns from calibration rows: such a method's scores of those very rows flatter it.
     uses_calibration: ClassVar[bool] = False
 
     def __init__(self, config: MethodConfig | None = None, *, head: Any = None) -> None:
