@@ -87,7 +87,7 @@ def test_a_run_that_is_killed_while_it_exports_goes_on_from_its_last_epoch(small
     monkeypatch.setattr(training._Run, "epoch", lambda *a: epochs.append(a[2]) or original(*a))
     _, status, _ = run(tmp_path, values, LocalExecutor(True, said.append))
     assert (status.complete, epochs) == (True, [])  # nothing was trained again
-    _, apart, _ = run(tmp_path / "apart", values)
+    run(tmp_path / "apart", values)
     first, second = adapters(tmp_path / "apart"), adapters(tmp_path)
     assert first.keys() == second.keys()
     for key, path in first.items():
