@@ -3,7 +3,7 @@
     python benchmarks/calibration_rows.py CONFIG --data FOLDER --store runs/bench [--only data=sst2] [--sizes 100 250]
 
 Reads what `dubio bench run CONFIG` has left in the store (a config with `pooled: five`), so no model runs. Of each size
-DRAWS subsets of the calibration rows, which are all that the method sees; what is distilled reads no labels of them.
+DRAWS subset(s) of the calibration rows, which are all that the method sees; what is distilled reads no labels of them.
 Points over softmax response, mean over subsets and seeds.
 """
 
@@ -23,8 +23,8 @@ from dubio.experiments.store import StepStore
 from dubio.files import write_json
 from dubio.scores.registry import get_method
 
-METHODS = ("adue_calibration", "probe", "refitted_calibration", "five.distilled")
-DRAWS = 3
+METHODS = ("probe", "refitted_calibration", "five.distilled")
+DRAWS = 1
 
 
 def tables_of(step, store):
@@ -63,7 +63,7 @@ def main():
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--store", type=Path, default=Path("runs/bench"))
     parser.add_argument("--only", nargs="*", default=[])
-    parser.add_argument("--sizes", type=int, nargs="+", default=[100, 250, 500, 1000, 2000])
+    parser.add_argument("--sizes", type=int, nargs="+", default=[125, 250, 500, 1000])
     parser.add_argument("--out", type=Path, default=Path("results/calibration_rows_minilm.json"))
     options = parser.parse_args()
     grid, store = read_config(options.config), StepStore(options.store)

@@ -3,6 +3,7 @@
 In: results/GRID/. Out: Markdown tables by the names that docs/findings.md.in uses. No model runs.
 """
 
+import json
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
@@ -31,7 +32,8 @@ def grids() -> dict[str, Callable[[], str]]:
     return {
         "adue_minilm": lambda: gains("adue-minilm"),
         "adue_smollm2": lambda: gains("adue-smollm2"),
-        "adue_beside": lambda: gains_beside("adue-minilm"),
+        "adue_beside": lambda: gains_beside("adue-minilm", ("adue_unguarded", "md", "rmd", "rde")),
+        "train_errors": lambda: train_errors("adue-minilm", "adue-smollm2"),
         "probabilities": lambda: probabilities("adue-minilm"),
         "one_pass": lambda: gains("one-pass-minilm"),
         "one_pass_choice": lambda: chosen("one-pass-minilm", ONE_PASS),
@@ -43,6 +45,9 @@ def grids() -> dict[str, Callable[[], str]]:
         "ensembles_minilm": lambda: systems("lora-ensembles-minilm"),
         "ensembles_beside": lambda: systems_beside("lora-ensembles-minilm"),
         "bayeslora": lambda: gains("bayeslora-small"),
+        "entropy_head": lambda: gains("adue-entropy-minilm"),
+        "short": lambda: gains("short-minilm"),
+        "calibration_rows": calibration_rows,
     }  # fmt: skip
 
 
@@ -139,12 +144,41 @@ def systems(name: str, wanted: Sequence[str] | None = None) -> str:
     return markdown_rows([made.header[c] for c in columns], [[row[c] or "–" for c in columns] for row in kept])
 
 
-def gains_beside(name: str) -> str:
-    """The paper's gains beside ours."""
+def calibration_rows() -> str:
+    """Mean gain on test by how many calibration rows a method was fitted on, over sets and seeds."""
+    table = json.loads((RESULTS / "calibration_rows_minilm.json").read_text(encoding="utf-8"))["table"]
+    sizes = sorted({row["rows"] for row in table})
+    rows: list[tuple[str, ...]] = []
+    for method in dict.fromkeys(row["method"] for row in table):
+        found = [[r["gain"] for r in table if (r["method"], r["rows"]) == (method, size)] for size in sizes]
+        rows.append((title_of(method), *(f"{np.mean(each):+.2f}" if each else "–" for each in found)))
+    return markdown_rows(("fitted on", *(f"{size} rows" for size in sizes)), rows)
+
+
+def gains_beside(name: str, methods: Sequence[str]) -> str:
+    """The paper's gains beside ours, of some of the methods."""
     grid = outcomes_of(name)[0]
     made = beside.gains_beside(grid, compared(name), by_metric(grid, published_of(grid, PUBLISHED)))
     assert made is not None
-    return f"{markdown_rows(made.header, made.rows)}\n\n{made.note}"
+    kept = [row for row, record in zip(made.rows, made.records, strict=True) if record["method"] in methods]
+    return f"{markdown_rows(made.header, kept)}\n\n{made.note}"
+
+
+def train_errors(*names: str) -> str:
+    """What AdUE learns from: errors on the adapter's own training rows, beside those on test; means over seeds."""
+    rows: list[tuple[str, ...]] = []
+    for name in names:
+        for column in compared(name).columns:
+            cells = [o for o in outcomes_of(name)[1] if o.place[:2] == column.name]
+            count = np.mean([o.facts["took"]["adapter"]["rows"]["train"] for o in cells])
+            wrong = np.mean([o.facts["methods"]["adue_unguarded"]["facts"]["errors_fitted_on"] for o in cells])
+            away = np.mean([o.wrong.mean() for o in cells])
+            gain = tables.interval(compared(name).difference("adue_unguarded", BASE, [column]), "error_roc_auc")
+            epoch = np.mean([o.facts["took"]["adapter"]["best_epoch"] for o in cells])
+            shares = (f"{100 * wrong / count:.1f} %", f"{100 * away:.1f} %")
+            rows.append((f"{column.model} {column.data}", f"{count:,.0f}", f"{epoch:.1f}", *shares, gain))
+    header = ("", "training rows", "best epoch", "errors on them", "errors on test", "gain of AdUE on train errors")
+    return markdown_rows(header, rows)
 
 
 def systems_beside(name: str) -> str:
