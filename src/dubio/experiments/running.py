@@ -159,7 +159,7 @@ class Run:
             facts["machine"] = (records[step.key] or {}).get("machine")
             with atomic_path(target) as copy:
                 shutil.copyfile(here / ROWS, copy)
-            write_text(target.with_suffix(".json"), json.dumps(facts, indent=1) + "\n")
+            write_text(target.with_suffix(".json"), json.dumps(facts, separators=(",", ":")) + "\n")
 
     def status(self) -> "Status":
         """How the grid stands, from the store."""
