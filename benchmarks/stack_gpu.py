@@ -31,6 +31,7 @@ from dubio.posteriors.members import stack_of
 from dubio.posteriors.optimising import StackPlan
 from dubio.posteriors.parameters import LoraParameters, targets_of
 from dubio.posteriors.training import train_stack
+from stack import loop
 
 SHAPE = {"hidden_size": 576, "num_hidden_layers": 30, "num_attention_heads": 9, "num_key_value_heads": 3,
          "intermediate_size": 1536, "vocab_size": 49152, "pad_token_id": 1, "tie_word_embeddings": True}  # fmt: skip
@@ -67,15 +68,6 @@ def members(folder, count, dtype):
 def batch_of(rows, tokens):
     ids = torch.randint(3, 500, (rows, tokens), generator=torch.Generator().manual_seed(rows * tokens)).cuda()
     return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
-
-
-def loop(model, batch, count):
-    out = []
-    with torch.inference_mode():
-        for i in range(count):
-            model.set_adapter(str(i))
-            out.append(model(**batch).logits)
-    return torch.stack(out)
 
 
 def measured(ways, repeats):

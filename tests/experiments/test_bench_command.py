@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -148,18 +149,23 @@ def test_compare_two_methods(results):
     assert system.code == 0, system
 
 
+COLUMNS = "source,model,dataset,method,config,metric,value,std,unit"  # of a table of published numbers
+
+
+def with_config(results, tmp_path, values):
+    """A copy of the results under another config."""
+    folder = shutil.copytree(results, tmp_path / "small")
+    (folder / "config.yaml").write_text(yaml.safe_dump(values))
+    return folder
+
+
 def test_published_numbers_stand_beside(results, tmp_path):
     values = yaml.safe_load((results / "config.yaml").read_text())
     values["published"] = {"source": "A paper", "methods": {"AdUE (Ours)": "adue_unguarded"}}
     values["data"]["topics"]["published"] = "S2"
-    folder = tmp_path / "small"
-    folder.mkdir()
-    for path in results.iterdir():
-        (folder / path.name).write_bytes(path.read_bytes())
-    (folder / "config.yaml").write_text(yaml.safe_dump(values))
-    table = tmp_path / "published.csv"
+    folder, table = with_config(results, tmp_path, values), tmp_path / "published.csv"
     table.write_text(
-        "source,model,dataset,method,config,metric,value,std,unit\n"
+        f"{COLUMNS}\n"
         "A paper T1,big,S1,SR,,error ROC-AUC,70,1,%\nA paper T1,big,S1,AdUE (Ours),,error ROC-AUC,71.5,1,%\n"
         "A paper T1,big,S2,SR,,error ROC-AUC,80,,%\nA paper T1,big,S2,AdUE (Ours),,error ROC-AUC,80.1,1,%\n"
     )
@@ -183,14 +189,9 @@ def test_published_systems_stand_beside(results, tmp_path):
         {"theirs": "nothing", "ours": "lora_xs"},
     ]}  # fmt: skip
     values["data"]["topics"]["published"] = "S1"
-    folder = tmp_path / "small"
-    folder.mkdir()
-    for path in results.iterdir():
-        (folder / path.name).write_bytes(path.read_bytes())
-    (folder / "config.yaml").write_text(yaml.safe_dump(values))
-    table = tmp_path / "published.csv"
+    folder, table = with_config(results, tmp_path, values), tmp_path / "published.csv"
     table.write_text(
-        "source,model,dataset,method,config,metric,value,std,unit\n"
+        f"{COLUMNS}\n"
         "A paper T1,big,S1,LoRA,r=8,ACC,0.865,,fraction\nA paper T1,big,S1,LoRA,r=2,ACC,0.1,,fraction\n"
         "A paper T2,big,Other,B-LoRA-XS,,ACC,91.2,,% of all\nA paper T2,big,Other,B-LoRA-XS,,NLL,0.25,,nats\n"
     )

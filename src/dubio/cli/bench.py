@@ -36,12 +36,12 @@ def run(
     grid = _on(read_config(config), device)
     if together and grid.trainer != "stack":
         raise DubioError("--together trains by the stack engine; set `trainer: stack` in the config, or leave it out")
-    for folder in (store, results):
-        check_folder(folder)
     if together and kind == "ray":
         raise DubioError("--together is for --executor local; on a cluster every adapter is a task of its own")
     if address is not None and kind != "ray":
         raise DubioError("--address is for --executor ray")
+    for folder in (store, results):
+        check_folder(folder)
     # Whole paths: workers of a cluster have folders of their own to be in.
     places = _root(data).resolve(), store.resolve(), results.resolve()
     whole = Run(grid, config, *places, chooser(grid, only), _say)
