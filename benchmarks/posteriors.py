@@ -1,29 +1,29 @@
-"""Posteriors over LoRA adapters of MiniLM on RTE, CoLA and SST-2, as systems, with costs. Resumes; last line: JSON.
+"""Posteriors over LoRA adapters as systems: MiniLM on texts, SmolLM2 on questions. Resumes; last line: JSON.
 
-    DUBIO_DATA=... python benchmarks/posteriors.py [--sets rte cola sst2] [--seeds 0 1 2] [--more] [--out FOLDER]
+    DUBIO_DATA=... python benchmarks/posteriors.py [--model smollm2] [--sets cola sst2] [--seeds 0 1 2] [--more]
+        [--device cuda] [--out FOLDER]
 
-Train: ROWS rows of the set's own train split; 500 others pick epochs, temperature and TFB's noise; test: the set's
-validation split, opened once a system. LoRA: rank 8, LoRA-XS: rank 16, both on query, key and value of the last TOP of
-six blocks, so that half of every pass is shared. Each system is judged by its own predictions; its passes are timed
-against one pass just before. A cell is a JSON file under results/posteriors_minilm that grows row by row, so that a
-killed run goes on; the summary of all cells is results/posteriors_minilm.json. --more: BLoB, rank-wise dropout,
+Train: rows of the set's own train split; 500 others pick epochs, temperature and TFB's noise; test: another split,
+opened once a system (see `cases`). LoRA: rank 8, LoRA-XS: rank 16, both on query, key and value; where only the last
+blocks are adapted, the rest of every pass is shared. Each system is judged by its own predictions; its passes are timed
+against one pass just before. A cell is a JSON file under results/posteriors_MODEL that grows row by row, so that a
+killed run goes on; the summary of all cells is results/posteriors_MODEL.json. --more: BLoB, rank-wise dropout,
 Laplace over A and B, and ensembles of heads besides.
 """
 
 import argparse
 import json
 import os
-import platform
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import torch
-from pyarrow import parquet
 
-from dubio.adapters.training import LabelledTexts, TrainingPlan
+from cases import HELD, MINILM, SMOLLM2
+from dubio.adapters.training import TrainingPlan
 from dubio.containers import Representations
-from dubio.demo.models import minilm_path
 from dubio.files import write_json
 from dubio.measures import log_complement, log_mean
 from dubio.metrics import Bootstrap, evaluate_system
@@ -37,12 +37,8 @@ from dubio.posteriors.trained import PosteriorPlan, train_posterior
 from dubio.scores.log_space import log_softmax
 from dubio.scores.temperature import TemperatureScaledResponse
 
-QUIET, HELD, TOP = Extraction(show=False), 500, 3
-ROWS = {"rte": 1200, "cola": 4000, "sst2": 8000}
-EPOCHS = {"rte": 5, "cola": 4, "sst2": 4}
-LORA = {"learning_rate": 2e-3, "dropout": 0.1}
-XS = {"learning_rate": 4e-3, "dropout": 0.0, "rank": 16, "alpha": 16}
-XS_EPOCHS = 2  # more than LoRA
+QUIET = Extraction(show=False)
+MODELS = {"minilm": MINILM, "smollm2": SMOLLM2}
 # A quarter of the peak rate: between the half and the tenth of SWAG-LoRA's authors (arXiv 2405.03425).
 SWAG = {"swag_epochs": 3, "collections": 5, "deviations": 10}
 SYSTEMS = (
@@ -51,24 +47,7 @@ SYSTEMS = (
 )  # fmt: skip
 MORE = ("heads", "BLoB", "rank-wise dropout", "Laplace-LoRA")
 SAMPLES = 10
-MACHINE = f"{platform.machine()}, {os.cpu_count()} logical CPUs, torch {torch.__version__}"
 WANTED = ("accuracy", "nll", "brier", "ece_equal_width_15", "aurc", "error_roc_auc")
-
-
-def tables_of(name, rows, seed):
-    """(train, held-out, test) of a set; the seed only picks rows of train."""
-    root = Path(os.environ["DUBIO_DATA"]) / name
-    whole, test = (parquet.read_table(root / f"{split}.parquet").to_pydict() for split in ("train", "validation"))
-    order = np.random.default_rng(seed).permutation(len(whole["label"]))
-    held, train = order[:HELD], order[HELD : HELD + rows]
-
-    def part(table, at, split):
-        first, second = ("text_a", "text_b") if "text_a" in table else ("text", None)
-        pairs = None if second is None else [table[second][i] for i in at]
-        labels = np.array([table["label"][i] for i in at], dtype=np.int64)
-        return LabelledTexts([table[first][i] for i in at], pairs, labels, f"{name}-{split}-{seed}-{len(at)}")
-
-    return part(whole, train, "train"), part(whole, held, "held"), part(test, range(len(test["label"])), "test")
 
 
 def judged(method, log_p, labels, costs):
@@ -82,10 +61,9 @@ def judged(method, log_p, labels, costs):
 class Cell:
     """One set and seed; a row that its file holds already is not made again."""
 
-    def __init__(self, name, seed, out, path):
-        self.name, self.seed, self.out, self.path = name, seed, out, path
-        self.train, self.held, self.test = tables_of(name, ROWS[name], seed)
-        self.labels, self.length = ["0", "1"], 128 if name == "rte" else 64
+    def __init__(self, case, name, seed, device, out, path):
+        self.case, self.name, self.seed, self.device, self.out, self.path = case, name, seed, device, out, path
+        self.train, self.held, self.test = case.tables(name, seed)
         self.found = json.loads(path.read_text()) if path.exists() else []
 
     def has(self, method):
@@ -93,24 +71,28 @@ class Cell:
         return any(row["method"] == method for row in self.found)
 
     def keep(self, row):
-        """Adds a row to the file."""
-        self.found.append(row)
+        """Adds a row to the file, with the machine that made it."""
+        on = f"{os.cpu_count()} CPUs" if self.device == "cpu" else torch.cuda.get_device_name()
+        self.found.append({**row, "machine": on})
         write_json(self.path, self.found)
         print(self.name, self.seed, row, flush=True)
 
     def trained(self, kind, settings, extra=None, more_epochs=0):
         """The folder of a posterior that takes a training run of its own."""
         extra = extra or PosteriorPlan(**SWAG, swag_rate=settings["learning_rate"] / 4)
-        folder = self.out / f"{self.name}-{self.seed}-{ROWS[self.name]}-{kind}"
-        plan = TrainingPlan(max_length=self.length, seed=self.seed, batch_size=32, show=False, top_layers=TOP,
-                            epochs=EPOCHS[self.name] + more_epochs, **settings)  # fmt: skip
+        folder = self.out / f"{self.name}-{self.seed}-{self.case.rows}-{kind}"
+        plan = TrainingPlan(
+            max_length=self.case.length, seed=self.seed, batch_size=32, show=False, top_layers=self.case.top,
+            epochs=self.case.epochs + more_epochs, device=self.device, precision="float32", **settings,
+        )  # fmt: skip
         if not (folder / "adapter_config.json").exists():
-            train_posterior(kind, str(minilm_path()), self.labels, (self.train, self.held), folder, plan, extra)
+            rows = (self.train, self.held)
+            train_posterior(kind, self.case.base, self.case.labels, rows, folder, plan, extra, self.case.choices)
         return folder
 
     def forward(self, folder, table):
         """The adapter under `folder`, what it gives on the rows, and the seconds of that."""
-        model = load(folder)
+        model = load(folder, base=self.case.base, device=self.device)
         start = time.perf_counter()
         made = extract(model, table.texts, table.pairs, labels=table.labels, how=QUIET)
         return model, made, time.perf_counter() - start
@@ -154,11 +136,14 @@ class Cell:
         """Every system."""
         if all(self.has(method) for method in (*SYSTEMS, *(MORE if more else ()))):
             return self.found
-        host, _ = load_host(str(minilm_path()), self.labels, max_length=self.length)
-        lora = self.trained("swag_lora", LORA)
+        case = self.case
+        host, _ = load_host(
+            case.base, case.labels, device=self.device, max_length=case.length, choices=case.choices
+        )  # fmt: skip
+        lora = self.trained("swag_lora", case.lora)
         self.single("LoRA", lora, "swag_lora")
 
-        def own(method, kind, settings=LORA, extra=None, more_epochs=0, made_on="LoRA"):
+        def own(method, kind, settings=case.lora, extra=None, more_epochs=0, made_on="LoRA"):
             def make():
                 return load_posterior(self.trained(kind, settings, extra, more_epochs), kind)
 
@@ -166,15 +151,16 @@ class Cell:
 
         own("SWAG-LoRA", "swag_lora")
         own("ensemble of 5", "ensemble", extra=PosteriorPlan(members=5))
-        self.single("LoRA-XS", self.trained("swag_lora_xs", XS, more_epochs=XS_EPOCHS), "swag_lora_xs")
-        own("B-LoRA-XS", "swag_lora_xs", XS, more_epochs=XS_EPOCHS, made_on="LoRA-XS")
+        self.single("LoRA-XS", self.trained("swag_lora_xs", case.xs, more_epochs=case.more_epochs), "swag_lora_xs")
+        own("B-LoRA-XS", "swag_lora_xs", case.xs, more_epochs=case.more_epochs, made_on="LoRA-XS")
         model, features, _ = self.forward(lora, self.train)
         source = read_adapter(model, lora)
         self.add("MC-dropout", lambda: make_mc_dropout(source, rate=0.1), source.host, lora)
         self.add("Laplace", lambda: make_laplace(source, model, features), source.host, lora)
         self.add("TFB", lambda: make_tfb(source, self.held), source.host, lora)
         if more:
-            self.add("heads", lambda: make_heads(source, model, features), source.host, lora)
+            if case.choices is None:  # the heads of letters are frozen
+                self.add("heads", lambda: make_heads(source, model, features), source.host, lora)
             own("BLoB", "blob", extra=PosteriorPlan())
             own("rank-wise dropout", "rank_dropout", extra=PosteriorPlan())
             self.add("Laplace-LoRA", lambda: make_laplace_lora(source, self.train, self.held), source.host, lora)
@@ -197,34 +183,33 @@ def summary(cells):
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("--sets", nargs="+", default=["rte", "cola", "sst2"])
+    parser.add_argument("--model", choices=list(MODELS), default="minilm")
+    parser.add_argument("--sets", nargs="+", help="default: all of the model's")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--more", action="store_true")
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--out", type=Path, default=Path("runs/posteriors"))
-    parser.add_argument("--results", type=Path, default=Path("results/posteriors_minilm"))
+    parser.add_argument("--results", type=Path)
     options = parser.parse_args()
-    cells = {}
+    cases, cells = MODELS[options.model], {}
+    sets, results = options.sets or list(cases), options.results or Path(f"results/posteriors_{options.model}")
     for seed in options.seeds:
-        for name in options.sets:
-            path, start = options.results / f"{name}-{seed}.json", time.perf_counter()
+        for name in sets:
+            path, start = results / f"{name}-{seed}.json", time.perf_counter()
             path.parent.mkdir(parents=True, exist_ok=True)
-            cells[name, seed] = Cell(name, seed, options.out, path).run(options.more)
+            cell = Cell(cases[name], name, seed, options.device, options.out / options.model, path)
+            cells[name, seed] = cell.run(options.more)
             print(name, seed, f"{time.perf_counter() - start:.0f} s", flush=True)
-    found = {
-        "rows": ROWS,
-        "held_out": HELD,
-        "machine": MACHINE,
-        "top_layers": TOP,
-        "epochs": EPOCHS,
-        "lora": LORA,
-        "xs": {**XS, "more_epochs": XS_EPOCHS},
-        "swag": {**SWAG, "swag_rate": "learning_rate / 4"},
-        "table": summary(cells),
+    plans = {
+        name: {field: value for field, value in asdict(cases[name]).items() if field not in ("make", "files")}
+        for name in sets
     }
-    write_json(options.results.with_suffix(".json"), found)
+    swag = {**SWAG, "swag_rate": "learning_rate / 4"}
+    found = {"held_out": HELD, "sets": plans, "swag": swag, "table": summary(cells)}
+    write_json(results.with_suffix(".json"), found)
     for row in found["table"]:
         print({k: row[k] for k in ("set", "method", "seeds", "stored", "accuracy", "nll", "ece_equal_width_15")})
-    print(json.dumps({"cells": len(cells), "rows": ROWS}))
+    print(json.dumps({"cells": len(cells), "rows": {name: plan["rows"] for name, plan in plans.items()}}))
 
 
 if __name__ == "__main__":

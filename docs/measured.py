@@ -16,24 +16,28 @@ ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "results"
 SYSTEMS = (("accuracy", "accuracy", 100, 1), ("nll", "NLL", 1, 3), ("ece_equal_width_15", "ECE", 100, 1),
            ("brier", "Brier", 1, 3), ("error_roc_auc", "error ROC-AUC", 100, 1), ("aurc", "AURC", 1, 3))  # fmt: skip
+SETS = ("sst2", "cola", "rte", "clinc150")
 
 
 def findings() -> str:
     """The page."""
     text = (ROOT / "docs" / "findings.md.in").read_text(encoding="utf-8")
-    made = {"posteriors": posteriors, "clinc": clinc, "stages": stages}
+    made = {
+        "posteriors": lambda: posteriors("minilm"), "posteriors_smollm2": lambda: posteriors("smollm2"),
+        "clinc": clinc, "stages": stages, "stack_gpu": stack_gpu, "letters": letters,
+    }  # fmt: skip
     made |= runpy.run_path(str(ROOT / "docs" / "measured_grids.py"))["grids"]()
     return re.sub(r"\{\{(\w+)\}\}", lambda found: made[found[1]](), text)
 
 
-def posteriors() -> str:
+def posteriors(model: str) -> str:
     """A table a set, from the cells of benchmarks/posteriors.py."""
     cells: dict[str, dict[str, list[dict[str, Any]]]] = {}
-    for path in sorted((RESULTS / "posteriors_minilm").glob("*.json")):
+    for path in sorted((RESULTS / f"posteriors_{model}").glob("*.json")):
         for row in read(path):
             cells.setdefault(path.stem.partition("-")[0], {}).setdefault(row["method"], []).append(row)
     parts: list[str] = []
-    for name, methods in sorted(cells.items(), key=lambda item: ("sst2", "cola", "rte").index(item[0])):
+    for name, methods in sorted(cells.items(), key=lambda item: SETS.index(item[0])):
         rows = [
             (method, str(len(found)),
              *(spread([row[key] for row in found], factor, digits) for key, _, factor, digits in SYSTEMS),
@@ -88,6 +92,29 @@ def stages() -> str:
         "MI right", "MI wrong", "MI out of domain", "OOD ROC-AUC of MI", "of entropy", "of softmax response",
     )  # fmt: skip
     return "\n".join(table(header, rows))
+
+
+def stack_gpu() -> str:
+    """Passes of a decoder with M adapters on a GPU, from benchmarks/stack_gpu.py."""
+    found = read(RESULTS / "stack_gpu_h200.json")
+    cases = [re.fullmatch(r"(float32|bfloat16)_m(\d+)_b(\d+)", name) for name in found]
+    ratios = ("loop_over_one", "stack_over_one", "loop_over_stack", "memory_over_one")
+    rows = [
+        (*case.groups(), f"{found[case[0]]['one_ms']:.0f}", *(f"{found[case[0]][key]:.1f}" for key in ratios))
+        for case in cases
+        if case
+    ]
+    header = ("precision", "M", "rows", "one pass, ms", "loop over one", "stack over one", "loop over stack",
+              "memory over one")  # fmt: skip
+    return "\n".join(table(header, rows))
+
+
+def letters() -> str:
+    """Whether the decoder learns to answer by letters."""
+    runs = read(RESULTS / "letters_smollm2.json")["runs"]
+    told = [[", ".join(f"{value:.2f}" for value in run[key]) for key in ("accuracy", "nll")] for run in runs]
+    rows = [(run["set"], f"{run['rows']:,}", str(run["blocks"]), *own) for run, own in zip(runs, told, strict=True)]
+    return "\n".join(table(("questions", "rows", "blocks adapted", "accuracy by epoch", "NLL by epoch"), rows))
 
 
 def read(path: Path) -> Any:

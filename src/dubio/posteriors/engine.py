@@ -29,6 +29,7 @@ from dubio.posteriors.blocks import (
     has_trunk,
     runs_together,
 )
+from dubio.posteriors.recomputing import recomputed
 from dubio.posteriors.stack import AdapterStack, Layout, StackedDense, StackedLinear, stacked_layers, swapped
 
 
@@ -61,6 +62,7 @@ class StackEngine:
 
     dropout: share of the inputs of A that `forward` drops, a mask for every token as peft draws them; the masks are
     fixed by `seed`, the sample, and the tokens that run together, so that they do depend on the batch.
+    recompute: keep only what enters each block for the backward pass, and run the block again there.
     """
 
     model: nn.Module
@@ -69,6 +71,7 @@ class StackEngine:
     inputs: frozenset[str] = frozenset({"input_ids", "attention_mask", "token_type_ids"})
     dropout: float = 0.0
     seed: int = 0
+    recompute: bool = False
 
     @cached_property
     def _places(self) -> "_Places":
@@ -87,9 +90,12 @@ class StackEngine:
         catch, (name, within, below, blocks, tail) = Catch(), self._places
         for layer in within.values():
             layer.layout = layout
-        skipped: dict[str, nn.Module] = {} if trunk is None else {which: Skip() for which in below}
+        standing: dict[str, nn.Module] = {} if trunk is None else {which: Skip() for which in below}
+        if self.recompute:
+            blocks, within = recomputed(blocks, within, tail, layout.generators)
+            standing, tail = {**standing, **blocks}, None
         with ExitStack() as leaving:
-            leaving.enter_context(swapped(self.model, {**within, **skipped, name: catch}))
+            leaving.enter_context(swapped(self.model, {**within, **standing, name: catch}))
             hooks = [] if trunk is None else [(next(iter(blocks.values())), entering(trunk))]
             hooks += [] if own_rows else [(block, expander(layout)) for block in blocks.values()]
             hooks += [] if tail is None else [(tail, first_token)]

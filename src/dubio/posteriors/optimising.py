@@ -27,6 +27,7 @@ class StackPlan:
 
     penalty: weight of ||BA||^2. decay_b: of B alone (else of all).
     constant: no decay of the learning rate. keep: epochs (from 1) after which the members are kept as well.
+    recompute: less memory for a third more arithmetic, see `recomputing`.
     kl_weight, kl_rate, kl_schedule: see above; idle where the parameters have no divergence, or no descent.
     """
 
@@ -44,6 +45,7 @@ class StackPlan:
     constant: bool = False
     clip: float = 1.0
     keep: tuple[int, ...] = ()
+    recompute: bool = False
     kl_weight: float = 0.0
     kl_rate: float = 0.0
     kl_schedule: str = "constant"

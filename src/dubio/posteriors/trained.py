@@ -48,6 +48,7 @@ class PosteriorPlan:
     """Settings besides those of the adapter. members: of an ensemble. penalty, decay_b: see StackPlan.
 
     keep: epochs from 1, with commas, after which an ensemble is kept as well, each as a whole folder: `epochs/3`.
+    recompute: train in less memory, for a third more arithmetic: the numbers are the same.
 
     swag_epochs: of the constant phase after the plan's epochs; collections: in each of them; deviations: k.
     kl_*: see `optimising`; None: the method's own. beta, eps, flipout: see `blob`. log_variance, prune_above: see
@@ -71,6 +72,7 @@ class PosteriorPlan:
     flipout: bool = True
     log_variance: float = -8.0
     prune_above: float = 3.0
+    recompute: bool = False
 
     def __post_init__(self) -> None:
         if self.kl_schedule is not None and self.kl_schedule not in KL_SCHEDULES:
@@ -187,7 +189,7 @@ def stack_plan(name: str, plan: TrainingPlan, extra: PosteriorPlan, seeds: tuple
         epochs=plan.epochs, batch_size=plan.batch_size, dropout=plan.dropout, penalty=extra.penalty, show=plan.show,
         kl_weight=weight if extra.kl_weight is None else extra.kl_weight,
         kl_rate=rate if extra.kl_rate is None else extra.kl_rate, kl_schedule=extra.kl_schedule or schedule,
-        keep=extra.kept if name in MEMBERS else (), folds=name == "kfold",
+        keep=extra.kept if name in MEMBERS else (), folds=name == "kfold", recompute=extra.recompute,
     )  # fmt: skip
 
 

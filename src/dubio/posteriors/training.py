@@ -215,7 +215,7 @@ class _Run:
             part = slice(first, first + step)
             stack, rows = whole.take(part), chosen[part]
             layout = Layout(len(rows), dropout=self.plan.dropout, generators=generators[part])
-            engine = StackEngine(host.model, host.site, stack, host.inputs)
+            engine = StackEngine(host.model, host.site, stack, host.inputs, recompute=self.plan.recompute)
             trunk = pad_sequence([self.trunk[int(i)] for i in rows.ravel()], batch_first=True) if self.trunk else None
             batch = _batch(self.parameters, self.tokens, rows.ravel())
             logits = engine.logits(engine.features(batch, layout, True, trunk))

@@ -1,0 +1,77 @@
+"""Training M members at once, with all activations kept and with blocks run again: seconds, memory. Last line: JSON.
+
+    python benchmarks/recompute.py [--members 5] [--steps 8] [--rows 32] [--words 60]
+
+LoRA of rank 8 on query, key and value of every block of MiniLM. Each way runs in a process of its own, in turns; its
+memory is the peak of that process above a run of one step of one row, which holds the libraries and the model.
+"""
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import time
+
+import numpy as np
+import torch
+
+from dubio.adapters.training import LabelledTexts, lora_targets
+from dubio.demo.models import minilm_path
+from dubio.posteriors.hosts import load_host
+from dubio.posteriors.optimising import StackPlan
+from dubio.posteriors.parameters import LoraParameters, targets_of
+from dubio.posteriors.training import train_stack
+
+WAYS = {"empty": (1, False), "one": (1, False), "stacked": (None, False), "recomputed": (None, True)}
+
+
+def rows_of(count, words):
+    g = np.random.default_rng(count)
+    texts = [" ".join(g.choice(["good", "bad", "film", "plot", "and", "the"], words)) for _ in range(count)]
+    return LabelledTexts(texts, None, g.integers(0, 2, count), f"made-up-{count}-{words}")
+
+
+def run_once(way, options):
+    """Prints seconds of the epoch and the peak of this process."""
+    torch.set_num_threads(1)
+    members, again = WAYS[way]
+    size = 1 if way == "empty" else options.rows
+    host, _ = load_host(str(minilm_path()), ["a", "b"], max_length=options.words + 2)
+    parameters = LoraParameters(host, targets_of(host, lora_targets(host.model)), 8, 2.0)
+    train = rows_of(size * (1 if way == "empty" else options.steps), options.words)
+    plan = StackPlan(
+        seeds=tuple(range(members or options.members)), epochs=1, batch_size=size, dropout=0.05, recompute=again,
+        show=False,
+    )  # fmt: skip
+    start = time.perf_counter()
+    train_stack(parameters, train, rows_of(2, 4), plan)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    print(json.dumps({"seconds": time.perf_counter() - start, "peak": peak}))
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    for name, value in (("members", 5), ("steps", 8), ("rows", 32), ("words", 60), ("repeats", 3)):
+        parser.add_argument(f"--{name}", type=int, default=value)
+    parser.add_argument("--way", choices=list(WAYS), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.way:
+        run_once(options.way, options)
+        return
+    seen = {way: [] for way in WAYS}
+    for _ in range(options.repeats):
+        for way, found in seen.items():
+            command = [sys.executable, __file__, *sys.argv[1:], "--way", way]
+            found.append(json.loads(subprocess.run(command, check=True, capture_output=True).stdout))
+    middle = {way: {key: float(np.median([f[key] for f in found])) for key in found[0]} for way, found in seen.items()}
+    least = middle["empty"]["peak"]
+    told = {"members": options.members, "one_s": round(middle["one"]["seconds"], 2)}
+    for way in ("stacked", "recomputed"):
+        told[f"{way}_seconds_over_one"] = round(middle[way]["seconds"] / middle["one"]["seconds"], 2)
+        told[f"{way}_memory_over_one"] = round((middle[way]["peak"] - least) / (middle["one"]["peak"] - least), 2)
+    print(json.dumps(told))
+
+
+if __name__ == "__main__":
+    main()
