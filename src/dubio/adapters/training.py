@@ -41,6 +41,20 @@ _TARGETS = (
 _FRESH = ("classifier", "score", "pre_classifier", "head", "pooler")
 
 
+# Of numbers among the settings of a run, its posterior's too: the least, and what they stay below.
+RANGES: Mapping[str, tuple[float, float]] = {
+    "rank": (1, 2**16), "epochs": (1, 10**6), "batch_size": (1, 10**6), "max_length": (1, 10**6), "dropout": (0, 1),
+    "seed": (0, 2**32), "top_layers": (1, 10**4), "members": (2, 10**4), "learning_rate": (1e-12, 1e3),
+    "deviations": (0, 1000), "beta": (1e-6, 1e6), "eps": (1e-6, 1e3), "log_variance": (-20, 2),
+    "prune_above": (-100, 1e9),
+}  # fmt: skip
+
+
+def range_of(name: str, whole: bool) -> tuple[float, float]:
+    """The least that a setting may be, and what it stays below. whole: whether it is a whole number."""
+    return RANGES.get(name, (1 if whole else 0, float("inf")))
+
+
 @dataclass(frozen=True)
 class TrainingPlan:
     """Settings of one run. epochs: the limit; the best epoch by validation accuracy is what is saved.

@@ -4,7 +4,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from dubio.adapters.training import TrainingPlan, train_adapter
+from dubio.adapters.training import TrainingPlan, range_of, train_adapter
 from dubio.data.columns import Columns
 from dubio.data.splits import check_disjoint
 from dubio.data.tables import TextTable, read_table
@@ -16,10 +16,6 @@ from dubio.posteriors.trained import MEMBERS, PosteriorPlan, train_posterior
 from dubio.workflow.rows import held_out, label_names, labelled
 
 # Least value, and the first that is too large; other counts are at least 1, other numbers at least 0.
-_RANGES = {
-    "dropout": (0, 1), "seed": (0, 2**32), "deviations": (0, 1000), "beta": (1e-6, 1e6), "eps": (1e-6, 1e3),
-    "log_variance": (-20, 2), "prune_above": (-100, 1e9),
-}  # fmt: skip
 _SWAG = ("swag_epochs", "swag_rate", "collections", "deviations", "scale")
 _KL = ("kl_weight", "kl_rate", "kl_schedule")
 _OWN = {
@@ -138,7 +134,7 @@ def parse_settings(settings: list[str], kinds: dict[str, Any]) -> dict[str, Any]
         except (KeyError, ValueError) as error:
             raise DubioError(f"setting {name}: {value!r} is not a {kinds[name].__name__}") from error
         if kinds[name] in (int, float):
-            least, below = _RANGES.get(name, (1 if kinds[name] is int else 0, float("inf")))
+            least, below = range_of(name, kinds[name] is int)
             if not least <= values[name] < below:
                 raise DubioError(f"setting {name}: {value} is out of range; it must be at least {least}, below {below}")
     return values

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Self, get_type_hints
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from dubio.adapters.training import TrainingPlan
+from dubio.adapters.training import TrainingPlan, range_of
 from dubio.errors import DubioError
 from dubio.metrics.evaluation import REFERENCE
 from dubio.posteriors.registry import get_posterior
@@ -22,11 +22,6 @@ from dubio.scores.registry import METHODS, get_method, is_method, sampled_names
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$")]
 FAMILIES = ("bert", "roberta", "electra", "distilbert", "deberta-v2", "llama", "qwen2", "mistral", "gpt2")
 # Least value, and the first that is too large, where they are not 0 and infinity.
-RANGES = {
-    "rank": (1, 2**16), "epochs": (1, 10**6), "batch_size": (1, 10**6), "max_length": (1, 10**6), "dropout": (0, 1),
-    "top_layers": (1, 10**4), "members": (2, 10**4), "learning_rate": (1e-12, 1e3), "log_variance": (-20, 2),
-    "prune_above": (-100, 1e9),
-}  # fmt: skip
 KINDS = ("adapter", "posterior", "represent", "samples", "pooled", "score")
 _MADE = {"mc_dropout": ("rate", "masks"), "heads": ("members",), "tfb": ("tolerance",), "laplace": (),
          "laplace_lora": ("structure",)}  # fmt: skip
@@ -252,7 +247,7 @@ def _check_settings(where: str, settings: Mapping[str, Any], kind: type, also: t
             told = getattr(wanted, "__name__", str(wanted))
             hint = "; YAML reads 5e-4 as text, write 5.0e-4" if isinstance(value, str) else ""
             raise ValueError(f"{where}.{name}: {value!r} is not a {told}{hint}")
-        least, below = RANGES.get(name, (0, float("inf")))
+        least, below = range_of(name, wanted is int)
         if number and not least <= value < below:
             raise ValueError(f"{where}.{name}: {value} is out of range")
     try:
