@@ -1,7 +1,7 @@
 """Posteriors over LoRA adapters as systems: MiniLM on texts, SmolLM2 on questions. Resumes; last line: JSON.
 
-    DUBIO_DATA=... python benchmarks/posteriors.py [--model smollm2] [--sets cola sst2] [--seeds 0 1 2] [--more]
-        [--device cuda] [--out FOLDER]
+    DUBIO_DATA=... python benchmarks/posteriors.py [--model smollm2 --device cuda] [--sets sst2 ...] [--seeds 0 1 2]
+        [--more] [--out FOLDER]
 
 Train: rows of the set's own train split; 500 others pick epochs, temperature and TFB's noise; test: another split,
 opened once a system (see `cases`). LoRA: rank 8, LoRA-XS: rank 16, both on query, key and value; where only the last
@@ -73,7 +73,7 @@ class Cell:
     def keep(self, row):
         """Adds a row to the file, with the machine that made it."""
         on = f"{os.cpu_count()} CPUs" if self.device == "cpu" else torch.cuda.get_device_name()
-        self.found.append({**row, "machine": on})
+        self.found.append({**row, "machine": f"{on}, torch {torch.__version__}"})
         write_json(self.path, self.found)
         print(self.name, self.seed, row, flush=True)
 
@@ -134,9 +134,10 @@ class Cell:
 
     def run(self, more):
         """Every system."""
-        if all(self.has(method) for method in (*SYSTEMS, *(MORE if more else ()))):
-            return self.found
         case = self.case
+        rest = [name for name in MORE if case.choices is None or name != "heads"]  # the heads of letters are frozen
+        if all(self.has(method) for method in (*SYSTEMS, *(rest if more else ()))):
+            return self.found
         host, _ = load_host(
             case.base, case.labels, device=self.device, max_length=case.length, choices=case.choices
         )  # fmt: skip
@@ -159,7 +160,7 @@ class Cell:
         self.add("Laplace", lambda: make_laplace(source, model, features), source.host, lora)
         self.add("TFB", lambda: make_tfb(source, self.held), source.host, lora)
         if more:
-            if case.choices is None:  # the heads of letters are frozen
+            if "heads" in rest:
                 self.add("heads", lambda: make_heads(source, model, features), source.host, lora)
             own("BLoB", "blob", extra=PosteriorPlan())
             own("rank-wise dropout", "rank_dropout", extra=PosteriorPlan())
@@ -192,6 +193,8 @@ def main():
     parser.add_argument("--results", type=Path)
     options = parser.parse_args()
     cases, cells = MODELS[options.model], {}
+    if unknown := sorted({*(options.sets or ())} - set(cases)):
+        parser.error(f"--sets: {options.model} has no case {unknown[0]}; known: {', '.join(cases)}")
     sets, results = options.sets or list(cases), options.results or Path(f"results/posteriors_{options.model}")
     for seed in options.seeds:
         for name in sets:

@@ -11,6 +11,7 @@ over those of one.
 """
 
 import argparse
+import gc
 import json
 import tempfile
 import time
@@ -110,6 +111,8 @@ def passes(folder, options, dtype):
             }  # fmt: skip
         gap = (engine.forward(batch_of(4, options.tokens))[1].float() - expected).abs().max() / expected.abs().max()
         found[f"gap_{kind}_m{count}"] = float(f"{float(gap):.2g}")
+        del model, stack, inner, engine  # else the next M's single pass is charged for these
+        gc.collect()
         torch.cuda.empty_cache()
     return found
 

@@ -37,7 +37,7 @@ def posteriors(model: str) -> str:
         for row in read(path):
             cells.setdefault(path.stem.partition("-")[0], {}).setdefault(row["method"], []).append(row)
     parts: list[str] = []
-    for name, methods in sorted(cells.items(), key=lambda item: SETS.index(item[0])):
+    for name, methods in sorted(cells.items(), key=lambda item: (*SETS, item[0]).index(item[0])):
         rows = [
             (method, str(len(found)),
              *(spread([row[key] for row in found], factor, digits) for key, _, factor, digits in SYSTEMS),
@@ -98,13 +98,12 @@ def stack_gpu() -> str:
     """Passes of a decoder with M adapters on a GPU, from benchmarks/stack_gpu.py."""
     found = read(RESULTS / "stack_gpu_h200.json")
     cases = [re.fullmatch(r"(float32|bfloat16)_m(\d+)_b(\d+)", name) for name in found]
-    ratios = ("loop_over_one", "stack_over_one", "loop_over_stack", "memory_over_one")
     rows = [
-        (*case.groups(), f"{found[case[0]]['one_ms']:.0f}", *(f"{found[case[0]][key]:.1f}" for key in ratios))
-        for case in cases
-        if case
-    ]
-    header = ("precision", "M", "rows", "one pass, ms", "loop over one", "stack over one", "loop over stack",
+        (*case.groups(), f"{one:.0f}", f"{one * row['loop_over_one']:.0f}", f"{one * row['stack_over_one']:.0f}",
+         f"{row['loop_over_stack']:.1f}", f"{row['memory_over_one']:.1f}" if "memory_over_one" in row else "–")
+        for case in cases if case for row in [found[case[0]]] for one in [row["one_ms"]]
+    ]  # fmt: skip
+    header = ("precision", "M", "rows", "one adapter, ms", "loop, ms", "stack, ms", "loop over stack",
               "memory over one")  # fmt: skip
     return "\n".join(table(header, rows))
 
@@ -113,7 +112,10 @@ def letters() -> str:
     """Whether the decoder learns to answer by letters."""
     runs = read(RESULTS / "letters_smollm2.json")["runs"]
     told = [[", ".join(f"{value:.2f}" for value in run[key]) for key in ("accuracy", "nll")] for run in runs]
-    rows = [(run["set"], f"{run['rows']:,}", str(run["blocks"]), *own) for run, own in zip(runs, told, strict=True)]
+    rows = [
+        (f"{run['set']}: {run['asked']}", f"{run['rows']:,}", str(run["blocks"]), *own)
+        for run, own in zip(runs, told, strict=True)
+    ]
     return "\n".join(table(("questions", "rows", "blocks adapted", "accuracy by epoch", "NLL by epoch"), rows))
 
 

@@ -34,6 +34,7 @@ def grids() -> dict[str, Callable[[], str]]:
         "adue_smollm2": lambda: gains("adue-smollm2"),
         "adue_beside": lambda: gains_beside("adue-minilm", ("adue_unguarded", "md", "rmd", "rde")),
         "train_errors": lambda: train_errors("adue-minilm", "adue-smollm2"),
+        "follows": lambda: follows("adue-smollm2", "adue-minilm"),
         "probabilities": lambda: probabilities("adue-minilm"),
         "one_pass": lambda: gains("one-pass-minilm"),
         "one_pass_choice": lambda: chosen("one-pass-minilm", ONE_PASS),
@@ -42,6 +43,9 @@ def grids() -> dict[str, Callable[[], str]]:
         "five_systems": lambda: systems("five-minilm", ("adapter", "ensemble", "kfold", "mc_dropout", "temperature")),
         "on_the_ensemble": lambda: gains("five-minilm", "ensemble"),
         "on_kfold": lambda: gains("five-minilm", "kfold"),
+        "on_swag": lambda: gains("swag-mean-minilm", "swag_lora"),
+        "b_lora_xs": lambda: systems("b-lora-xs-minilm"),
+        "b_lora_xs_beside": lambda: systems_beside("b-lora-xs-minilm"),
         "ensembles_minilm": lambda: systems("lora-ensembles-minilm"),
         "ensembles_beside": lambda: systems_beside("lora-ensembles-minilm"),
         "bayeslora": lambda: gains("bayeslora-small"),
@@ -142,6 +146,32 @@ def systems(name: str, wanted: Sequence[str] | None = None) -> str:
     kept = [row for system, row in zip(names, made.rows, strict=True) if wanted is None or system in wanted]
     columns = [0, 2, 3, 4, 5, 6, 7]
     return markdown_rows([made.header[c] for c in columns], [[row[c] or "–" for c in columns] for row in kept])
+
+
+def follows(*names: str) -> str:
+    """AdUE's gain beside the refitted head's on the same adapter, over cells."""
+    rows: list[tuple[str, ...]] = []
+    for name in names:
+        outcomes = outcomes_of(name)[1]
+        gained = {
+            method: np.array([100 * (_figure(o, method) - _figure(o, BASE)) for o in outcomes])
+            for method in ("adue_unguarded", "refitted_both")
+        }
+        theirs, control = gained.values()
+        most = int(np.argmax(theirs))
+        rows.append((
+            name, str(len(outcomes)), f"{np.corrcoef(theirs, control)[0, 1]:.2f}",
+            f"{' '.join(map(str, outcomes[most].place[1:3]))}: {theirs[most]:+.1f}", f"{control[most]:+.1f}",
+        ))  # fmt: skip
+    return markdown_rows(
+        ("grid", "cells", "correlation of the gains", "largest gain of AdUE", "refitted head there"), rows
+    )
+
+
+def _figure(outcome: Outcome, method: str) -> float:
+    value = outcome.figure(method, "error_roc_auc")
+    assert value is not None
+    return value
 
 
 def calibration_rows() -> str:

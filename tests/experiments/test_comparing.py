@@ -7,6 +7,7 @@ from sklearn.metrics import roc_auc_score
 from dubio.errors import DubioError
 from dubio.experiments.comparing import Difference, _means, compare, holm
 from dubio.experiments.outcome import Outcome, dense_ranks
+from dubio.experiments.tables import _note
 from dubio.metrics.evaluation import ADAPTER
 
 
@@ -95,6 +96,14 @@ def test_a_method_that_a_cell_lacks_is_left_out_and_told():
     cells = planted()
     del cells[0].ranks["m1"]
     assert compare(cells, "error_roc_auc", draws=0).left_out == ("m1",)
+
+
+def test_what_is_read_from_samples_says_where_its_cost_is_told():
+    plain, sampled = planted(), planted()
+    for c in sampled:
+        c.ranks["five.distilled"] = c.ranks.pop("m1")
+    assert "see the systems" not in _note(compare(plain, "error_roc_auc", draws=0))
+    assert "see the systems" in _note(compare(sampled, "error_roc_auc", draws=0))
 
 
 def test_nothing_to_compare_is_refused():

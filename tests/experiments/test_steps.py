@@ -50,6 +50,14 @@ def test_a_posterior_concerns_its_samples_and_the_scores(values, tmp_path):
     assert changed(tmp_path, values, posteriors=other) == {"samples laplace", "score"}
 
 
+def test_less_memory_concerns_no_key_but_reaches_the_run(values, tmp_path):
+    other = {"laplace": {}, "ensemble": {"plan": {"members": 2, "recompute": True}}}
+    assert changed(tmp_path, values, posteriors=other) == set()
+    grid = read_config(write(tmp_path, {**values, "posteriors": other}))
+    made = [s for last in steps_of(grid, cells_of(grid)[0], Path("/")) for s in last.all() if s.name == "ensemble"]
+    assert {s.where["recompute"] for s in made if s.kind == "posterior"} == {True}
+
+
 def test_the_trainer_concerns_the_adapter_but_no_run_of_a_posterior(values, tmp_path):
     found = changed(tmp_path, values, trainer="transformers")
     assert "posterior ensemble" not in found

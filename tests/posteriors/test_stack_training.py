@@ -14,10 +14,12 @@ from dubio.errors import DubioError
 from dubio.models.base import load_base
 from dubio.models.extraction import pad, tokenize
 from dubio.posteriors.blob import BlobParameters
+from dubio.posteriors.engine import StackEngine
+from dubio.posteriors.hosts import load_host
 from dubio.posteriors.optimising import kl_share
-from dubio.posteriors.parameters import LoraParameters, XsParameters, targets_of
+from dubio.posteriors.parameters import LoraParameters, XsParameters, fresh_layers, targets_of
 from dubio.posteriors.rank_dropout import RankDropoutParameters
-from dubio.posteriors.stack import AdapterStack, LowRank
+from dubio.posteriors.stack import AdapterStack, Layout, LowRank
 from dubio.posteriors.swag import Moments
 from dubio.posteriors.training import _Run, product_penalty, train_stack
 from models.tiny import CLASSES, base_folder
@@ -56,8 +58,50 @@ def test_blocks_that_run_again_give_the_same_training_from_fewer_kept_numbers(fa
     assert kept_bytes(made, replace(plan, recompute=True)) < 0.6 * kept_bytes(made, plan)
 
 
+@pytest.mark.parametrize("family", ["bert", "llama"])
+def test_two_passes_of_one_engine_may_come_before_their_backward(family):
+    """Each block meets the noise and the layout of its own pass again, and the generators are left as they were."""
+    made = parameters(family)
+    values = {name: value.requires_grad_(True) for name, value in made.start((0, 1)).items()}
+    values = {name: torch.nn.Parameter(value + 0.1) for name, value in values.items()}
+    batches = [pad(tokenize(made.host, rows(8, seed).texts, None), made.host) for seed in (1, 2)]
+
+    def gradients(recompute):
+        engine = StackEngine(made.host.model, made.host.site, made.stack(values), made.host.inputs, recompute=recompute)
+        drawn = [[torch.Generator().manual_seed(10 * k + m) for m in range(2)] for k in range(2)]
+        seen = [engine.features(batch, Layout(2, dropout=0.5, generators=own)).square().sum()
+                for batch, own in zip(batches, drawn, strict=True)]  # fmt: skip
+        everyone = [g for own in drawn for g in own]
+        states = [g.get_state() for g in everyone]
+        found = torch.autograd.grad(sum(seen), [*values.values()], allow_unused=True)
+        assert all(torch.equal(state, g.get_state()) for state, g in zip(states, everyone, strict=True))
+        return [value for value in found if value is not None]
+
+    for plain, again in zip(gradients(False), gradients(True), strict=True):
+        torch.testing.assert_close(again, plain, atol=1e-5, rtol=1e-4)
+    assert not any(module._forward_pre_hooks for module in made.host.model.modules())
+
+
+def test_blocks_run_again_above_a_kept_trunk_and_in_folds(tmp_path):
+    """The same run, which a run that was killed without the setting goes on with."""
+    host, missing = load_host(str(base_folder("bert")), [f"c{i}" for i in range(CLASSES)], max_length=32)
+    made = LoraParameters(host, targets_of(host, lora_targets(host.model), 1), 4, 2.0, fresh_layers(host, missing))
+    plan = replace(PLAN, epochs=2, dropout=0.1, folds=True)
+    whole = train_stack(made, rows(), rows(20, 1), plan)
+    train_stack(made, rows(), rows(20, 1), plan, work=tmp_path)
+    assert len(list(tmp_path.glob("*.safetensors"))) == 1
+    again = train_stack(made, rows(), rows(20, 1), replace(plan, recompute=True))
+    for name, value in again.values.items():
+        torch.testing.assert_close(value, whole.values[name], atol=1e-4, rtol=0)
+    taken_up = train_stack(made, rows(), rows(20, 1), replace(plan, recompute=True), work=tmp_path)
+    assert told(taken_up) == told(whole)
+    assert len(list(tmp_path.glob("*.safetensors"))) == 1
+
+
 def model_bytes(model):
-    return [(name, value.numpy().tobytes()) for name, value in model.state_dict().items()] + [str(model)]
+    """All that a pass could leave behind."""
+    hooks = [name for name, module in model.named_modules() if module._forward_pre_hooks or module._forward_hooks]
+    return [(name, value.numpy().tobytes()) for name, value in model.state_dict().items()] + [str(model), hooks]
 
 
 def kept_bytes(made, plan):

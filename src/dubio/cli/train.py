@@ -15,7 +15,6 @@ from dubio.posteriors.registry import get_posterior
 from dubio.posteriors.trained import MEMBERS, PosteriorPlan, train_posterior
 from dubio.workflow.rows import held_out, label_names, labelled
 
-# Least value, and the first that is too large; other counts are at least 1, other numbers at least 0.
 _SWAG = ("swag_epochs", "swag_rate", "collections", "deviations", "scale")
 _KL = ("kl_weight", "kl_rate", "kl_schedule")
 _OWN = {
@@ -104,11 +103,11 @@ def parse_extra(settings: list[str], posterior: str | None, members: int | None)
     if members is not None:
         if posterior not in MEMBERS:
             raise DubioError(f"--members is for --posterior {' or '.join(MEMBERS)}")
+        least, below = range_of("members", whole=True)
+        if not least <= members < below:
+            raise DubioError(f"an ensemble has from {least:.0f} to {below - 1:.0f} members, not {members}")
         values["members"] = members
-    plan = PosteriorPlan(**values)
-    if plan.members < 2:
-        raise DubioError(f"an ensemble needs at least 2 members, not {plan.members}")
-    return plan
+    return PosteriorPlan(**values)
 
 
 def check_effect(names: list[str], posterior: str | None) -> None:

@@ -21,7 +21,6 @@ from dubio.scores.registry import METHODS, get_method, is_method, sampled_names
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$")]
 FAMILIES = ("bert", "roberta", "electra", "distilbert", "deberta-v2", "llama", "qwen2", "mistral", "gpt2")
-# Least value, and the first that is too large, where they are not 0 and infinity.
 KINDS = ("adapter", "posterior", "represent", "samples", "pooled", "score")
 _MADE = {"mc_dropout": ("rate", "masks"), "heads": ("members",), "tfb": ("tolerance",), "laplace": (),
          "laplace_lora": ("structure",)}  # fmt: skip

@@ -54,7 +54,7 @@ def adapter(step: Step, folder: Path, _: StepStore) -> dict[str, Any]:
     plan = TrainingPlan(**facts["plan"], device=step.where["device"], show=False)
     if not (out / "adapter_config.json").exists():
         if "posterior" in facts:
-            extra = PosteriorPlan(**facts["own"])
+            extra = PosteriorPlan(**facts["own"], recompute=step.where["recompute"])
             train_posterior(facts["posterior"], base, labels, rows, out, plan, extra, choices)
         elif facts["trainer"] == "stack":
             train_posterior("ensemble", base, labels, rows, out, plan, PosteriorPlan(members=1), choices)

@@ -132,9 +132,10 @@ def _posterior(name: str, spec: PosteriorSpec, facts: Mapping[str, Any], plan: M
     entry = get_posterior(spec.kind or name)
     own = {"posterior": entry.name, "own": spec.plan}
     if entry.trained:
-        whole = asdict(PosteriorPlan(**spec.plan))  # as the training's settings
-        own["own"] = {key: value for key, value in whole.items() if key != "recompute" or value}
-        return step("posterior", {**facts, **own, "plan": _plan(plan, cell, model)}, {}, name)
+        own["own"] = asdict(PosteriorPlan(**spec.plan))  # whole, as the training's settings
+        how = {"recompute": own["own"].pop("recompute")}  # changes no number, so it is no part of the key
+        made = step("posterior", {**facts, **own, "plan": _plan(plan, cell, model)}, {}, name)
+        return replace(made, where={**made.where, **how})
     return step("posterior", own, {"adapter": adapter}, name)
 
 

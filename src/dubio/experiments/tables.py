@@ -166,6 +166,8 @@ def _note(found: Comparison) -> str:
     )
     told += f"intervals: 95 %, paired, over rows{' and seeds' if max(seeds) > 1 else ''}; "
     told += "w/t/l: columns won, tied, lost after Holm’s correction."
+    if any("." in method and not method.startswith(SYSTEM) for method in found.methods):
+        told += " What is read from samples costs its passes and the making of its posterior besides: see the systems."
     return told + (f" Not in every cell: {', '.join(found.left_out)}." if found.left_out else "")
 
 

@@ -92,7 +92,7 @@ class StackEngine:
             layer.layout = layout
         standing: dict[str, nn.Module] = {} if trunk is None else {which: Skip() for which in below}
         if self.recompute:
-            blocks, within = recomputed(blocks, within, tail, layout.generators)
+            blocks, within = recomputed(blocks, within, tail, layout)
             standing, tail = {**standing, **blocks}, None
         with ExitStack() as leaving:
             leaving.enter_context(swapped(self.model, {**within, **standing, name: catch}))

@@ -1,9 +1,8 @@
 """Blocks that run a second time in the backward pass, so that of the forward one only what enters them is kept.
 
-In: blocks of a base, the stacked layers that stand in them, the generators of their noise. Out: modules for their
-places.
-M members at once keep M times the activations of one; with this they keep those of a single block, for a third more
-arithmetic. Source: Chen et al. 2016 (arXiv 1604.06174), by `torch.utils.checkpoint`.
+In: blocks of a base, the stacked layers that stand in them, the layout of the batch. Out: modules for their places.
+M members at once keep M times the activations of one; with this they keep what enters each block, and all of one block,
+for a third more arithmetic. Source: Chen et al. 2016 (arXiv 1604.06174), by `torch.utils.checkpoint`.
 """
 
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -16,24 +15,28 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from dubio.posteriors.blocks import first_token
-from dubio.posteriors.stack import swapped
+from dubio.posteriors.stack import Layout, StackedDense, StackedLinear, swapped
 
 
 def recomputed(
-    blocks: Mapping[str, nn.Module], layers: Mapping[str, nn.Module], tail: nn.Module | None,
-    generators: Sequence[torch.Generator],
-) -> tuple[dict[str, nn.Module], dict[str, nn.Module]]:  # fmt: skip
+    blocks: Mapping[str, nn.Module], layers: Mapping[str, StackedLinear | StackedDense], tail: nn.Module | None,
+    layout: Layout,
+) -> tuple[dict[str, nn.Module], dict[str, StackedLinear | StackedDense]]:  # fmt: skip
     """(what stands for the blocks, by name; the layers that lie in none of them). tail: see `first_token_tail`."""
     made: dict[str, nn.Module] = {}
     for name, block in blocks.items():
         inside = {n.removeprefix(f"{name}."): layer for n, layer in layers.items() if n.startswith(f"{name}.")}
         own = tail if any(module is tail for module in block.modules()) else None
-        made[name] = Recomputed(block, partial(_entered, block, inside, own), generators)
+        made[name] = Recomputed(block, partial(_entered, block, inside, own, layout), layout.generators)
     return made, {n: layer for n, layer in layers.items() if not n.startswith(tuple(f"{name}." for name in blocks))}
 
 
 @contextmanager
-def _entered(block: nn.Module, inside: Mapping[str, nn.Module], tail: nn.Module | None) -> Generator[None]:
+def _entered(
+    block: nn.Module, inside: Mapping[str, StackedLinear | StackedDense], tail: nn.Module | None, layout: Layout
+) -> Generator[None]:  # fmt: skip
+    for layer in inside.values():  # another pass of the same engine may have come between
+        layer.layout = layout
     with ExitStack() as leaving:
         leaving.enter_context(swapped(block, inside))
         if tail is not None:

@@ -130,7 +130,8 @@ class _Run:
         self.trunk: dict[int, Tensor] = {}
         host = parameters.host
         self.key = sha256_json({
-            **plan.__dict__, "show": 0, "train": train.sha256,
+            **{name: value for name, value in plan.__dict__.items() if name != "recompute"},
+            "show": 0, "train": train.sha256,
             **{f.name: getattr(parameters, f.name) for f in fields(parameters) if f.name != "host"},
             "kind": type(parameters).__name__, "max_length": host.max_length, "labels": list(host.labels),
             "torch": torch.__version__, **host.hashes, **(about or {}),
