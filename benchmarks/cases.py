@@ -75,11 +75,15 @@ class Case:
         )
 
     def _questions(self, table, name):
-        table = table if self.make is None else self.make(table)
-        with tempfile.TemporaryDirectory() as folder:
-            parquet.write_table(table, Path(folder) / "questions.parquet")
-            read = read_table(Path(folder) / "questions.parquet", need_labels=True)
-        return LabelledTexts([*read.texts], None, read.label_ids(self.labels), name)
+        return questions(table if self.make is None else self.make(table), self.labels, name)
+
+
+def questions(table, labels, name):
+    """Prompts and answers of a table of questions, as dubio reads its file."""
+    with tempfile.TemporaryDirectory() as folder:
+        parquet.write_table(table, Path(folder) / "questions.parquet")
+        read = read_table(Path(folder) / "questions.parquet", need_labels=True)
+    return LabelledTexts([*read.texts], None, read.label_ids(labels), name)
 
 
 def _texts(table, name):

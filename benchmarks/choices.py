@@ -11,7 +11,6 @@ wrong answers, and how well either tells MMLU from ARC. A killed run goes on fro
 import argparse
 import json
 import os
-import tempfile
 import time
 from pathlib import Path
 
@@ -19,8 +18,8 @@ import numpy as np
 import torch
 from pyarrow import compute, parquet
 
+from cases import questions
 from dubio.adapters.training import LabelledTexts, lora_targets
-from dubio.data.tables import read_table
 from dubio.demo.models import smollm2_gguf_path
 from dubio.files import write_json
 from dubio.measures import log_complement, log_mean, mutual_information, predictive_entropy
@@ -35,19 +34,16 @@ from dubio.posteriors.training import StackPlan, train_stack
 LETTERS, LENGTH, BINS = "ABCD", 160, 12
 
 
-def questions(host, path, rows, seed, chosen=None):
+def that_fit(host, path, rows, seed, chosen=None):
     """So many questions with four choices that fit LENGTH tokens, shuffled by the seed: texts and labels."""
     table = parquet.read_table(path)
     four = table.filter(compute.equal(compute.list_value_length(table["choices"]), 4))
     four = four if chosen is None else four.filter(chosen(four))
     kept = four.take(np.random.default_rng(seed).permutation(len(four))[: 2 * rows])
-    with tempfile.TemporaryDirectory() as folder:
-        parquet.write_table(kept, Path(folder) / "questions.parquet")
-        read = read_table(Path(folder) / "questions.parquet", need_labels=True)
-    lengths = [len(ids) for ids in host.tokenizer([*read.texts])["input_ids"]]
+    read = questions(kept, host.labels, "all")
+    lengths = [len(ids) for ids in host.tokenizer(read.texts)["input_ids"]]
     at = np.flatnonzero(np.array(lengths) <= LENGTH)[:rows]
-    labels = read.label_ids(host.labels)
-    return LabelledTexts([read.texts[int(i)] for i in at], None, labels[at], f"{path}-{seed}-{len(at)}")
+    return LabelledTexts([read.texts[int(i)] for i in at], None, read.labels[at], f"{path}-{seed}-{len(at)}")
 
 
 def log_probabilities(host, parameters, values, rows):
@@ -104,10 +100,10 @@ def main():
     root, start = Path(os.environ["DUBIO_DATA"]), time.perf_counter()
     choices = Choices.of({"letters": list(LETTERS)})
     host, _ = load_host(str(smollm2_gguf_path()), choices.labels, max_length=LENGTH, choices=choices)
-    train = questions(host, root / "arc_easy" / "train.parquet", options.rows, 0)
-    held = questions(host, root / "arc_easy" / "validation.parquet", options.held, 1)
-    inside = questions(host, root / "arc_easy" / "test.parquet", options.test, 2)
-    stem = questions(
+    train = that_fit(host, root / "arc_easy" / "train.parquet", options.rows, 0)
+    held = that_fit(host, root / "arc_easy" / "validation.parquet", options.held, 1)
+    inside = that_fit(host, root / "arc_easy" / "test.parquet", options.test, 2)
+    stem = that_fit(
         host, root / "mmlu" / "test.parquet", options.test, 3, lambda t: compute.equal(t["category"], "stem")
     )
     targets = targets_of(host, lora_targets(host.model), options.top)

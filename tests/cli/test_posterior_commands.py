@@ -301,7 +301,7 @@ def test_bad_input_is_one_line_and_writes_nothing(tiny, tmp_path, arguments, wor
     (("--posterior", "ensemble", "--set", "keep=one"), "is not a list of epochs"),
     (("--posterior", "ensemble", "--set", "keep=99"), "epoch 99 comes after the last one"),
     (("--posterior", "blob", "--set", "keep=1"), "setting keep has no effect"),
-    (("--posterior", "ensemble", "--members", "1"), "from 2 to 9999 members"),
+    (("--posterior", "ensemble", "--members", "1"), "members: 1 is out of range; it must be at least 2"),
     (("--posterior", "nonsense"), "no posterior named"), (("--set", "penalty=1"), "no training setting 'penalty'"),
     (("--posterior", "ensemble", "--set", "penalty=x"), "is not a float"),
     (("--posterior", "ensemble", "--set", "scale=1"), "setting scale has no effect on --posterior ensemble"),

@@ -99,15 +99,11 @@ def parse_extra(settings: list[str], posterior: str | None, members: int | None)
         "kl_schedule": str,
         "keep": str,
     }
-    values = parse_settings(settings, kinds)
     if members is not None:
         if posterior not in MEMBERS:
             raise DubioError(f"--members is for --posterior {' or '.join(MEMBERS)}")
-        least, below = range_of("members", whole=True)
-        if not least <= members < below:
-            raise DubioError(f"an ensemble has from {least:.0f} to {below - 1:.0f} members, not {members}")
-        values["members"] = members
-    return PosteriorPlan(**values)
+        settings = [*settings, f"members={members}"]
+    return PosteriorPlan(**parse_settings(settings, kinds))
 
 
 def check_effect(names: list[str], posterior: str | None) -> None:

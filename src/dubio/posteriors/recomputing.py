@@ -2,7 +2,7 @@
 
 In: blocks of a base, the stacked layers that stand in them, the layout of the batch. Out: modules for their places.
 M members at once keep M times the activations of one; with this they keep what enters each block, and all of one block,
-for a third more arithmetic. Source: Chen et al. 2016 (arXiv 1604.06174), by `torch.utils.checkpoint`.
+for a second forward pass. Source: Chen et al. 2016 (arXiv 1604.06174), by `torch.utils.checkpoint`.
 """
 
 from collections.abc import Callable, Generator, Mapping, Sequence

@@ -48,7 +48,7 @@ class PosteriorPlan:
     """Settings besides those of the adapter. members: of an ensemble. penalty, decay_b: see StackPlan.
 
     keep: epochs from 1, with commas, after which an ensemble is kept as well, each as a whole folder: `epochs/3`.
-    recompute: train in less memory, for a third more arithmetic: the numbers are the same.
+    recompute: train in less memory, for a second forward pass: the numbers are the same.
 
     swag_epochs: of the constant phase after the plan's epochs; collections: in each of them; deviations: k.
     kl_*: see `optimising`; None: the method's own. beta, eps, flipout: see `blob`. log_variance, prune_above: see
