@@ -2,7 +2,7 @@
 
 Texts with classes are for the encoder, questions with lettered choices for the decoder. A set of questions is one of
 the published ones, or is made here of texts with classes: the class of a review (two fixed choices), the intent of an
-utterance (the right one and three others, drawn and shuffled by row).
+utterance (the right one and three others, drawn and shuffled by row). Answers are letters, or words of one token.
 """
 
 import os
@@ -19,17 +19,22 @@ from pyarrow import parquet
 from dubio.adapters.training import LabelledTexts
 from dubio.data.tables import read_table
 from dubio.demo.models import minilm_path, smollm2_gguf_path
-from dubio.models.letters import Choices
+from dubio.models.letters import as_choices
 
-HELD = 500  # rows that pick epochs, temperature and TFB's noise
+# Five of CLINC150's ten domains, some of them near to one another, as they stand beside their words.
+DOMAINS = {
+    "banking": "banking", "credit_cards": "credit cards", "auto_and_commute": "auto and commute", "travel": "travel",
+    "home": "home",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Case:
     """One set: its files under DUBIO_DATA, how many rows train, and how adapters are trained on them.
 
-    top: blocks that are adapted (None: all). letters: of a set of questions. make: questions from a table of texts.
-    more_epochs: of LoRA-XS. test_rows: so many of the test split, drawn by the seed (None: all, as they lie).
+    top: blocks that are adapted (None: all). letters: ABCD or words, of questions. make: questions from a table of
+    texts. more_epochs: of LoRA-XS. test_rows: so many of the test split, drawn by the seed (None: all, as they lie).
+    held: rows that pick epochs, temperature and TFB's noise. batch: rows a step. data: the folder (None: by its name).
     """
 
     files: tuple[str, str]
@@ -43,16 +48,19 @@ class Case:
     make: Callable | None = None
     more_epochs: int = 2
     test_rows: int | None = None
+    held: int = 500
+    batch: int = 32
+    data: str | None = None
 
     @property
     def choices(self):
         """The prompt of questions, or None."""
-        return Choices.of({"letters": list(self.letters)}) if self.letters else None
+        return as_choices(self.letters) if self.letters else None
 
     @property
     def labels(self):
         """The classes' names."""
-        return list(self.letters) or ["0", "1"]
+        return [*self.choices.labels] if self.letters else ["0", "1"]
 
     @property
     def base(self):
@@ -61,10 +69,12 @@ class Case:
 
     def tables(self, name, seed):
         """(train, held-out, test); the seed picks rows of train alone, but where `test_rows` are drawn."""
-        root = Path(os.environ["DUBIO_DATA"]) / name
+        root = Path(os.environ["DUBIO_DATA"]) / (self.data or name)
         whole, test = (parquet.read_table(root / f"{split}.parquet") for split in self.files)
+        if self.make is not None:
+            whole, test = self.make(whole), self.make(test)
         order = np.random.default_rng(seed).permutation(len(whole))
-        held, train = order[:HELD], order[HELD : HELD + self.rows]
+        held, train = order[: self.held], order[self.held : self.held + self.rows]
         asked = np.arange(len(test))
         if self.test_rows is not None:
             asked = np.random.default_rng(1000 + seed).permutation(len(test))[: self.test_rows]
@@ -75,15 +85,15 @@ class Case:
         )
 
     def _questions(self, table, name):
-        return questions(table if self.make is None else self.make(table), self.labels, name)
+        return questions(table, self.choices, name)
 
 
-def questions(table, labels, name):
+def questions(table, choices, name):
     """Prompts and answers of a table of questions, as dubio reads its file."""
     with tempfile.TemporaryDirectory() as folder:
         parquet.write_table(table, Path(folder) / "questions.parquet")
-        read = read_table(Path(folder) / "questions.parquet", need_labels=True)
-    return LabelledTexts([*read.texts], None, read.label_ids(labels), name)
+        read = read_table(Path(folder) / "questions.parquet", need_labels=True, template=choices.template)
+    return LabelledTexts([*read.texts], None, read.label_ids(choices.labels), name)
 
 
 def _texts(table, name):
@@ -98,6 +108,21 @@ def _review(table):
     asked = [f"Is this review negative or positive? {text}" for text in rows["text"]]
     fixed = [["negative", "positive"]] * len(asked)
     return pyarrow.table({"question": asked, "choices": fixed, "answer": rows["label"]})
+
+
+def _grade(table):
+    rows = table.to_pydict()
+    asked = [f"How is this review? {text}" for text in rows["text"]]
+    fixed = [["negative", "positive"]] * len(asked)
+    return pyarrow.table({"question": asked, "choices": fixed, "answer": rows["label"]})
+
+
+def _domain(table):
+    asked, names = [], table["domain"].to_pylist()
+    for text, name in zip(table["text"].to_pylist(), names, strict=True):
+        if name in DOMAINS:
+            asked.append((f"What is this request about? {text}", [*DOMAINS.values()], [*DOMAINS].index(name)))
+    return pyarrow.table(dict(zip(("question", "choices", "answer"), map(list, zip(*asked, strict=True)), strict=True)))
 
 
 def _intent(table):
@@ -123,7 +148,13 @@ MINILM = {
     "rte": Case(rows=1200, epochs=5, length=128, **_TEXT), "cola": Case(rows=4000, epochs=4, length=64, **_TEXT),
     "sst2": Case(rows=8000, epochs=4, length=64, **_TEXT),
 }  # fmt: skip
+_WORDS = {
+    "rows": 800, "epochs": 3, "length": 64, "top": 6, "held": 200, "batch": 16, "test_rows": 400, "more_epochs": 1,
+    "lora": _ASKED["lora"], "xs": _ASKED["xs"],
+}  # fmt: skip
 SMOLLM2 = {
+    "reviews": Case(("train", "validation"), letters="bad,good", make=_grade, data="sst2", **_WORDS),
+    "domains": Case(("train", "test"), letters="bank,credit,car,travel,home", make=_domain, data="clinc150", **_WORDS),
     "sst2": Case(("train", "validation"), 2500, 3, 96, None, letters="AB", make=_review, **_MADE),
     "clinc150": Case(("train", "test"), 2500, 3, 96, None, letters="ABCD", make=_intent, test_rows=800, **_MADE),
     "commonsense_qa": Case(("train", "validation"), 9000, 3, 96, None, letters="ABCDE", **_ASKED),

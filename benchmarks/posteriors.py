@@ -3,7 +3,7 @@
     DUBIO_DATA=... python benchmarks/posteriors.py [--model smollm2 --device cuda] [--sets sst2 ...] [--seeds 0 1 2]
         [--more] [--out FOLDER]
 
-Train: rows of the set's own train split; 500 others pick epochs, temperature and TFB's noise; test: another split,
+Train: rows of the set's own train split; others of it pick epochs, temperature and TFB's noise; test: another split,
 opened once a system (see `cases`). LoRA: rank 8, LoRA-XS: rank 16, both on query, key and value; where only the last
 blocks are adapted, the rest of every pass is shared. Each system is judged by its own predictions; its passes are timed
 against one pass just before. A cell is a JSON file under results/posteriors_MODEL that grows row by row, so that a
@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from cases import HELD, MINILM, SMOLLM2
+from cases import MINILM, SMOLLM2
 from dubio.adapters.training import TrainingPlan
 from dubio.containers import Representations
 from dubio.files import write_json
@@ -45,7 +45,7 @@ SYSTEMS = (
     "LoRA", "LoRA + temperature", "SWAG-LoRA", "ensemble of 5", "LoRA-XS", "LoRA-XS + temperature", "B-LoRA-XS",
     "MC-dropout", "Laplace", "TFB",
 )  # fmt: skip
-MORE = ("heads", "BLoB", "rank-wise dropout", "Laplace-LoRA")
+MORE = ("Laplace-LoRA", "Laplace-LoRA, draws", "heads", "BLoB", "rank-wise dropout")
 SAMPLES = 10
 WANTED = ("accuracy", "nll", "brier", "ece_equal_width_15", "aurc", "error_roc_auc")
 
@@ -82,8 +82,8 @@ class Cell:
         extra = extra or PosteriorPlan(**SWAG, swag_rate=settings["learning_rate"] / 4)
         folder = self.out / f"{self.name}-{self.seed}-{self.case.rows}-{kind}"
         plan = TrainingPlan(
-            max_length=self.case.length, seed=self.seed, batch_size=32, show=False, top_layers=self.case.top,
-            epochs=self.case.epochs + more_epochs, device=self.device, precision="float32", **settings,
+            max_length=self.case.length, seed=self.seed, batch_size=self.case.batch, top_layers=self.case.top,
+            epochs=self.case.epochs + more_epochs, device=self.device, precision="float32", show=False, **settings,
         )  # fmt: skip
         if not (folder / "adapter_config.json").exists():
             rows = (self.train, self.held)
@@ -160,11 +160,18 @@ class Cell:
         self.add("Laplace", lambda: make_laplace(source, model, features), source.host, lora)
         self.add("TFB", lambda: make_tfb(source, self.held), source.host, lora)
         if more:
+            self.add("Laplace-LoRA", lambda: make_laplace_lora(source, self.train), source.host, lora)
+            held = self.held
+            self.add(
+                "Laplace-LoRA, draws",
+                lambda: make_laplace_lora(source, self.train, held, linear=False),
+                source.host,
+                lora,
+            )
             if "heads" in rest:
                 self.add("heads", lambda: make_heads(source, model, features), source.host, lora)
             own("BLoB", "blob", extra=PosteriorPlan())
             own("rank-wise dropout", "rank_dropout", extra=PosteriorPlan())
-            self.add("Laplace-LoRA", lambda: make_laplace_lora(source, self.train, self.held), source.host, lora)
         return self.found
 
 
@@ -208,7 +215,7 @@ def main():
         for name in sets
     }
     swag = {**SWAG, "swag_rate": "learning_rate / 4"}
-    found = {"held_out": HELD, "sets": plans, "swag": swag, "table": summary(cells)}
+    found = {"sets": plans, "swag": swag, "table": summary(cells)}
     write_json(results.with_suffix(".json"), found)
     for row in found["table"]:
         print({k: row[k] for k in ("set", "method", "seeds", "stored", "accuracy", "nll", "ece_equal_width_15")})

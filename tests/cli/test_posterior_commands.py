@@ -281,8 +281,8 @@ def test_texts_longer_than_the_positions_are_cut_to_them(tiny, trained):
     (("laplace_lora", "--structure", "full"), "--structure is kron or diag"),
     (("laplace", "--structure", "diag"), "are for laplace_lora, not for laplace"),
     (("tfb", "--validation", "x.csv"), "are for laplace_lora"), (("laplace", "--evidence"), "are for laplace_lora"),
-    (("laplace_lora", "--rows", "x.csv"), "give --validation or --evidence"),
-    (("laplace_lora", "--rows", "x.csv", "--evidence", "--validation", "x.csv"), "give --validation or --evidence"),
+    (("laplace_lora", "--rows", "x.csv", "--draws"), "give --validation or --evidence"),
+    (("laplace_lora", "--rows", "x.csv", "--evidence", "--validation", "x.csv"), "--evidence, not both"),
 ])  # fmt: skip
 def test_bad_input_is_one_line_and_writes_nothing(tiny, tmp_path, arguments, words):
     adapter = tmp_path / "adapter"

@@ -40,6 +40,12 @@ WRONG = {
     "an unknown setting of a posterior": (changed("posteriors", "tfb", to={"plan": {"members": 2}}), "members"),
     "an unknown setting of a trained one": (changed("posteriors", "blob", to={"plan": {"betta": 2}}), "betta"),
     "a bad value of one": (changed("posteriors", "blob", to={"plan": {"kl_schedule": "never"}}), "kl_schedule"),
+    "a rate that drops all": (changed("posteriors", "mc_dropout", to={"plan": {"rate": 1.0}}), "out of range"),
+    "a kind of mask": (changed("posteriors", "mc_dropout", to={"plan": {"masks": "row"}}), "sample, token"),
+    "a word for yes": (
+        changed("posteriors", "laplace_lora", to={"plan": {"linear": "no"}}),
+        "linear: 'no' is not a bool",
+    ),
     "alone of what has no run": (changed("posteriors", "laplace", to={"alone": "x"}), "run of its own"),
     "an unknown method": (changed("methods", to=["softmax_response", "mdd"]), "mdd"),
     "a variant of nothing": (changed("variants", "new", to={"of": "adeu"}), "variants.new.of"),

@@ -46,7 +46,7 @@ RANGES: Mapping[str, tuple[float, float]] = {
     "rank": (1, 2**16), "epochs": (1, 10**6), "batch_size": (1, 10**6), "max_length": (1, 10**6), "dropout": (0, 1),
     "seed": (0, 2**32), "top_layers": (1, 10**4), "members": (2, 10**4), "learning_rate": (1e-12, 1e3),
     "deviations": (0, 1000), "beta": (1e-6, 1e6), "eps": (1e-6, 1e3), "log_variance": (-20, 2),
-    "prune_above": (-100, 1e9),
+    "prune_above": (-100, 1e9), "rate": (1e-6, 1),
 }  # fmt: skip
 
 

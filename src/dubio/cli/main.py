@@ -90,7 +90,10 @@ def posterior(
         str | None, typer.Option(help="Held-out table that picks the prior precision of laplace_lora.")
     ] = None,
     evidence: Annotated[
-        bool, typer.Option("--evidence", help="Of laplace_lora: pick it by the marginal likelihood instead.")
+        bool, typer.Option("--evidence", help="Of laplace_lora: pick it by the marginal likelihood (the default).")
+    ] = False,
+    draws: Annotated[
+        bool, typer.Option("--draws", help="Of laplace_lora: drawn weights predict, not the linearised network.")
     ] = False,
     structure: Annotated[str, typer.Option(help="Of laplace_lora's precision: kron or diag.")] = "kron",
     rate: Annotated[float | None, typer.Option(help="Of mc_dropout (default: as the adapter was trained).")] = None,
@@ -116,7 +119,7 @@ def posterior(
     session = Session(
         adapter, base, device, precision, columns, max_length, cache, quiet, letters=letters, prompt=prompt
     )
-    run(session, name, rows, rate, samples, masks, Curvature(validation, structure, evidence))
+    run(session, name, rows, rate, samples, masks, Curvature(validation, structure, evidence, draws))
 
 
 @app.command()

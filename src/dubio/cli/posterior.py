@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
@@ -21,12 +21,14 @@ from dubio.posteriors.store import FOLDER, save_posterior
 @dataclass(frozen=True)
 class Curvature:
     """Options of laplace_lora. validation: held-out table that picks the prior precision; evidence: it is picked by the
-    marginal likelihood instead. structure: kron or diag.
+    marginal likelihood instead (of linear predictions: the default). structure: kron or diag. draws: the weights that
+    are drawn predict, not the linearised network.
     """
 
     validation: str | None = None
     structure: str = "kron"
     evidence: bool = False
+    draws: bool = False
 
 
 def run(
@@ -52,8 +54,8 @@ def run(
     elif name == "laplace_lora":
         held = tables.get("validation")
         own = None if held is None else _labelled(held, session)
-        structure = cast(Any, curvature.structure)
-        stored = make_laplace_lora(source, _labelled(tables["rows"], session), own, structure=structure)
+        how: Any = {"structure": curvature.structure, "linear": not curvature.draws, "samples": samples}
+        stored = make_laplace_lora(source, _labelled(tables["rows"], session), own, **how)
     else:
         features = session.prepare({"rows": tables["rows"]})["rows"].load()
         make = make_heads if name == "heads" else make_laplace
@@ -83,14 +85,16 @@ def check_options(
     if curvature.structure not in ("kron", "diag"):
         raise DubioError(f"--structure is kron or diag, not {curvature.structure!r}")
     if name != "laplace_lora" and curvature != Curvature():
-        raise DubioError(f"--validation, --evidence and --structure are for laplace_lora, not for {name}")
+        raise DubioError(f"--validation, --evidence, --structure and --draws are for laplace_lora, not for {name}")
     if name != "mc_dropout" and rows is None:
         raise DubioError(f"{name} needs labelled rows; give --rows")
-    if name == "laplace_lora" and curvature.evidence == (curvature.validation is not None):
+    if curvature.evidence and curvature.validation is not None:
         raise DubioError(
-            "the prior precision of laplace_lora is picked by held-out rows or by the marginal likelihood (its samples "
-            "then underfit); give --validation or --evidence"
+            "the prior precision of laplace_lora is picked by held-out rows or by the marginal likelihood; give "
+            "--validation or --evidence, not both"
         )
+    if curvature.draws and not curvature.evidence and curvature.validation is None:
+        raise DubioError("draws underfit at the precision of the marginal likelihood; give --validation or --evidence")
 
 
 def _labelled(table: TextTable, session: Session) -> LabelledTexts:

@@ -22,8 +22,11 @@ from dubio.scores.registry import METHODS, get_method, is_method, sampled_names
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$")]
 FAMILIES = ("bert", "roberta", "electra", "distilbert", "deberta-v2", "llama", "qwen2", "mistral", "gpt2")
 KINDS = ("adapter", "posterior", "represent", "samples", "pooled", "score")
-_MADE = {"mc_dropout": ("rate", "masks"), "heads": ("members",), "tfb": ("tolerance",), "laplace": (),
-         "laplace_lora": ("structure",)}  # fmt: skip
+# Settings of the posteriors that are made from an adapter, by kind, or the words that are allowed.
+_MADE: dict[str, dict[str, type | tuple[str, ...]]] = {
+    "mc_dropout": {"rate": float, "masks": ("sample", "token")}, "heads": {"members": int}, "tfb": {"tolerance": float},
+    "laplace": {}, "laplace_lora": {"structure": ("kron", "diag"), "linear": bool, "evidence": bool},
+}  # fmt: skip
 
 
 class _Strict(BaseModel):
@@ -156,8 +159,8 @@ class Grid(_Strict):
                 raise ValueError(f"posteriors.{name}.training: {entry.name} has no run of its own")
             if entry.trained:
                 _check_settings(f"posteriors.{name}.plan", posterior.plan, PosteriorPlan)
-            elif unknown := set(posterior.plan) - set(_MADE[entry.name]):
-                raise ValueError(f"posteriors.{name}.plan: {entry.name} has no setting {sorted(unknown)[0]!r}")
+            else:
+                _check_made(f"posteriors.{name}.plan", entry.name, posterior.plan)
             if entry.name == "kfold" and posterior.samples is not None:
                 raise ValueError(f"posteriors.{name}.samples: all members of K-fold adapters are drawn; leave it out")
             if posterior.alone and not entry.trained:
@@ -239,20 +242,34 @@ def _check_settings(where: str, settings: Mapping[str, Any], kind: type, also: t
             raise ValueError(f"{where}: no setting {name!r}; known: {', '.join(sorted(known))}")
     kinds = get_type_hints(kind)
     for name, value in settings.items():
-        wanted = kinds[name]
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        fits = (number and isinstance(0.0, wanted)) or (isinstance(value, wanted) and (number or wanted is not int))
-        if not fits:
-            told = getattr(wanted, "__name__", str(wanted))
-            hint = "; YAML reads 5e-4 as text, write 5.0e-4" if isinstance(value, str) else ""
-            raise ValueError(f"{where}.{name}: {value!r} is not a {told}{hint}")
-        least, below = range_of(name, wanted is int)
-        if number and not least <= value < below:
-            raise ValueError(f"{where}.{name}: {value} is out of range")
+        _check_value(f"{where}.{name}", name, value, kinds[name])
     try:
         kind(**settings)
     except DubioError as error:
         raise ValueError(f"{where}: {error}") from error
+
+
+def _check_made(where: str, posterior: str, settings: Mapping[str, Any]) -> None:
+    for name, value in settings.items():
+        if name not in _MADE[posterior]:
+            raise ValueError(f"{where}: {posterior} has no setting {name!r}")
+        wanted = _MADE[posterior][name]
+        if not isinstance(wanted, tuple):
+            _check_value(f"{where}.{name}", name, value, wanted)
+        elif value not in wanted:
+            raise ValueError(f"{where}.{name}: {value!r} is not one of {', '.join(wanted)}")
+
+
+def _check_value(where: str, name: str, value: Any, wanted: Any) -> None:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    fits = (number and isinstance(0.0, wanted)) or (isinstance(value, wanted) and (number or wanted is not int))
+    if not fits:
+        told = getattr(wanted, "__name__", str(wanted))
+        hint = "; YAML reads 5e-4 as text, write 5.0e-4" if isinstance(value, str) else ""
+        raise ValueError(f"{where}: {value!r} is not a {told}{hint}")
+    least, below = range_of(name, wanted is int)
+    if number and not least <= value < below:
+        raise ValueError(f"{where}: {value} is out of range")
 
 
 def read_config(path: Path) -> Grid:

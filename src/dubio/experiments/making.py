@@ -181,7 +181,8 @@ def _onto(step: Step, source: onto.Source, model: AdaptedModel, split: Split) ->
         case "laplace":
             return onto.make_laplace(source, model, rows("train"))
         case "laplace_lora":
-            return onto.make_laplace_lora(source, texts("train"), texts("validation"), **own)
+            held = None if own.pop("evidence", False) else texts("validation")
+            return onto.make_laplace_lora(source, texts("train"), held, **own)
         case other:
             raise AssertionError(other)
 

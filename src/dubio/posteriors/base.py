@@ -34,6 +34,11 @@ class Posterior(ABC):
         """Parameters `[S, ...]` of S adapters; the same seed gives the same ones."""
 
     @property
+    def centre(self) -> dict[str, Tensor] | None:
+        """Parameters `[1, ...]` around which the network is linearised to predict; None: draws predict themselves."""
+        return None
+
+    @property
     def token_rate(self) -> float:
         """Share of the inputs of A that the engine is to drop, token by token."""
         return 0.0

@@ -17,29 +17,39 @@ LoraStructure = Literal["kron", "diag"]
 _SPARE = 10  # directions besides those to be kept, while rows are gathered, so that truncation does not eat into them
 
 
-def row_jacobians(engine: StackEngine, batch: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-    """(log-probabilities `[n, C]`, J_nc by name of A or B `[C, n, r, w]`) of a padded batch of n rows.
+def on_own_copies(engine: StackEngine, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    """(features `[n, d]`, logits `[n, C]` with their graph, leaves by name of A or B `[n, ...]`) of a padded batch.
 
-    Each row meets a copy of the adapter of its own, so that one pass back gives every row's gradient apart.
+    Each row meets a copy of the engine's one adapter of its own, so that one pass back gives each row's gradient apart.
     """
     rows = len(batch["attention_mask"])
     values = {name: value.expand(rows, *value.shape[1:]) for name, value in engine.stack.tensors().items()}
     leaves = {name: values[name].detach().clone().requires_grad_(True) for name in names_of(values)}
     own = replace(engine, stack=engine.stack.with_tensors({**values, **leaves}))
-    found: dict[str, list[Tensor]] = {name: [] for name in leaves}
     with torch.enable_grad():
-        logits = own.logits(own.features(batch, Layout(rows), own_rows=True))[:, 0]
-        log_p = torch.log_softmax(logits.detach().double(), dim=1)
-        p = log_p.exp()
-        for c in range(p.shape[1]):
-            column = -p * p[:, c : c + 1].sqrt()
-            column[:, c] += p[:, c].sqrt()
-            grads = torch.autograd.grad(
-                (column.to(logits) * logits).sum(), list(leaves.values()), retain_graph=c + 1 < p.shape[1]
-            )
-            for name, grad in zip(leaves, grads, strict=True):
-                found[name].append(wide_of(name, grad))
+        features = own.features(batch, Layout(rows), own_rows=True)
+        return features[:, 0].detach(), own.logits(features)[:, 0], leaves
+
+
+def row_jacobians(engine: StackEngine, batch: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+    """(log-probabilities `[n, C]`, J_nc by name of A or B `[C, n, r, w]`) of a padded batch of n rows."""
+    _, logits, leaves = on_own_copies(engine, batch)
+    log_p = torch.log_softmax(logits.detach().double(), dim=1)
+    p = log_p.exp()
+    found: dict[str, list[Tensor]] = {name: [] for name in leaves}
+    for c in range(p.shape[1]):
+        column = -p * p[:, c : c + 1].sqrt()
+        column[:, c] += p[:, c].sqrt()
+        for name, grad in row_gradients(logits, column.to(logits), leaves, more=c + 1 < p.shape[1]).items():
+            found[name].append(grad)
     return log_p.cpu(), {name: torch.stack(columns) for name, columns in found.items()}
+
+
+def row_gradients(logits: Tensor, column: Tensor, leaves: Mapping[str, Tensor], *, more: bool) -> dict[str, Tensor]:
+    """Each row's gradient `[n, r, w]` of its `column . logits` by each A and B; more: the graph is needed again."""
+    with torch.enable_grad():
+        grads = torch.autograd.grad((column * logits).sum(), list(leaves.values()), retain_graph=more)
+    return {name: wide_of(name, grad) for name, grad in zip(leaves, grads, strict=True)}
 
 
 @dataclass

@@ -12,12 +12,13 @@ share A and B, and J_nc sums over them; the paper's K-FAC multiplies covariances
 of their own, and gives the other directions no curvature. Both are exact for one row of one token.
 tau, the prior precision, maximises the marginal likelihood, or minimises the NLL of held-out rows.
 
-Samples are draws of A and B. The paper predicts by the linearised network, f + J (theta - mean), which stays near the
-adapter. Draws of the weights themselves leave it where the posterior is wide, and by the marginal likelihood it mostly
-is: their mean prediction then underfits to chance. So tau is better chosen by held-out rows. The head stays a point
-(see `laplace`).
+Samples are draws of A and B. They predict by the linearised network, f + J (theta - mean), as in the paper (see
+`linearised`). Draws of the weights themselves (`linear` false) leave the adapter where the posterior is wide, and by
+the marginal likelihood it mostly is: their mean prediction then underfits to chance, so there tau is chosen by
+held-out rows. The head stays a point (see `laplace`).
 
-Paper: Yang et al. 2024 (arXiv 2308.13111). Cost: C passes back over train; with held-out rows a search of minutes.
+Paper: Yang et al. 2024 (arXiv 2308.13111). Cost: C passes back over train, and C for each scored row, whatever S is;
+with held-out rows a search of minutes.
 """
 
 from collections.abc import Callable
@@ -46,10 +47,15 @@ class LaplaceLora(Posterior):
     """tensors: `mean|NAME` `[1, ...]`; of each A and B (transposed), by name: `values|` `[r, w]` for diag, or the
     factors `small|` `[r, r]`, `small_values|` `[r]`, `wide|` `[k, w]`, `wide_values|` `[k]` and `rest|` `[1]` for kron.
 
-    facts: structure, tau, rows.
+    facts: structure, tau, rows, linear.
     """
 
     kind: ClassVar[str] = "laplace_lora"
+
+    @property
+    def centre(self) -> dict[str, Tensor] | None:
+        """The adapter, where draws predict by the linearised network."""
+        return self.part("mean") if self.facts.get("linear", False) else None
 
     def draw(self, samples: int, seed: int = 0) -> dict[str, Tensor]:
         """Draws of every A and B; the head is shared."""

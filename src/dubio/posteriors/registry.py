@@ -45,7 +45,8 @@ POSTERIORS: dict[str, PosteriorEntry] = {
         PosteriorEntry("tfb", "TFB", "tfb:Tfb", False, "a search of minutes", "arXiv 2412.05723"),
         PosteriorEntry("laplace", "Last-layer Laplace", "laplace:Laplace", False, "one pass over train",
                        "arXiv 2106.14806, 2308.13111"),
-        PosteriorEntry("laplace_lora", "Laplace-LoRA", "laplace_lora:LaplaceLora", False, "C passes back over train",
+        PosteriorEntry("laplace_lora", "Laplace-LoRA", "laplace_lora:LaplaceLora", False,
+                       "C passes back over train, and for each scored row",
                        "arXiv 2308.13111"),
     )
 }  # fmt: skip

@@ -5,13 +5,14 @@ run resumes with the missing ones.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from safetensors.numpy import save_file
+from torch import Tensor
 
 from dubio.arrays import Float32, check_finite
 from dubio.errors import DubioError
@@ -21,9 +22,12 @@ from dubio.models.extraction import Block, Extraction, batches, blocks_of, pad, 
 from dubio.models.loading import AdaptedModel
 from dubio.posteriors.engine import StackEngine
 from dubio.posteriors.forms import form_of
+from dubio.posteriors.linearised import LinearEngine
 from dubio.posteriors.stack import moved
 from dubio.posteriors.store import Stored
 from dubio.progress import progress
+
+Averaging = StackEngine | LinearEngine  # both give a batch's mean features and the logits of all samples
 
 
 @dataclass(frozen=True)
@@ -37,17 +41,24 @@ class Sampler:
 
     def engine(self) -> StackEngine:
         """The engine with the drawn stack in it."""
+        return self._engine(self._draws())
+
+    def averaging(self) -> Averaging:
+        """What predicts: that engine, or the network linearised around the posterior's centre."""
+        centre = self.stored.posterior.centre
+        return self.engine() if centre is None else LinearEngine.around(self._engine(centre), self._draws())
+
+    def _draws(self) -> dict[str, Tensor]:
+        return self.stored.posterior.draw(self.samples or self.stored.samples, self.seed)
+
+    def _engine(self, values: Mapping[str, Tensor]) -> StackEngine:
         for what, digest in self.stored.base.items():
             if self.host.hashes.get(what) != digest:
                 other = "other letters or another prompt" if what == "letters" else f"another {what}"
                 raise DubioError(f"posterior {self.stored.name} belongs to {other}; make it again on this one")
-        count = self.samples or self.stored.samples
-        posterior, device = self.stored.posterior, self.host.device
-        values = {name: moved(value, device) for name, value in posterior.draw(count, self.seed).items()}
-        stack = form_of(self.stored.form, self.host)(values)
-        return StackEngine(
-            self.host.model, self.host.site, stack, self.host.inputs, posterior.token_rate, self.seed
-        )  # fmt: skip
+        on_device = {name: moved(value, self.host.device) for name, value in values.items()}
+        stack, rate = form_of(self.stored.form, self.host)(on_device), self.stored.posterior.token_rate
+        return StackEngine(self.host.model, self.host.site, stack, self.host.inputs, rate, self.seed)
 
     @property
     def key(self) -> str:
@@ -74,11 +85,11 @@ def sample_both(
     sampler: Sampler, texts: Sequence[str], pairs: Sequence[str] | None = None, how: Extraction | None = None
 ) -> tuple[Float32, Float32]:
     """(features `[N, d]`, the mean over samples; log-probabilities `[S, N, C]`) of all rows, in memory."""
-    return sample_rows(sampler, sampler.engine(), texts, pairs, how)
+    return sample_rows(sampler, sampler.averaging(), texts, pairs, how)
 
 
 def sample_rows(
-    sampler: Sampler, engine: StackEngine, texts: Sequence[str], pairs: Sequence[str] | None = None,
+    sampler: Sampler, engine: Averaging, texts: Sequence[str], pairs: Sequence[str] | None = None,
     how: Extraction | None = None,
 ) -> tuple[Float32, Float32]:  # fmt: skip
     """As `sample_both`, by the stack of `engine`: all of the sampler's adapters, or some."""
@@ -102,7 +113,7 @@ def sample_to(
             key = sha256_json([shard_key(sampler.host, block, how), sampler.key])
             path = cache / f"{key}.safetensors"
             if not _is_whole(path, len(block.texts)):
-                engine, start = engine or sampler.engine(), time.perf_counter()
+                engine, start = engine or sampler.averaging(), time.perf_counter()
                 features, table = _block(sampler.host, engine, block, how)
                 with atomic_path(path) as temporary:
                     spent = np.array([time.perf_counter() - start])
@@ -117,21 +128,20 @@ def seconds_of(shards: Sequence[Path]) -> float:
     return float(sum(map_arrays(path)["seconds"][0] for path in shards))
 
 
-def _block(host: AdaptedModel, engine: StackEngine, block: Block, how: Extraction) -> tuple[Float32, Float32]:
+def _block(host: AdaptedModel, engine: Averaging, block: Block, how: Extraction) -> tuple[Float32, Float32]:
     """Mean features `[n, d]` and log-probabilities `[S, n, C]` of a block, in the rows' own order."""
     tokens = tokenize(host, block.texts, block.pairs)
     lengths = np.array([len(ids) for ids in tokens["input_ids"]])
-    out = np.empty((len(engine.stack), len(lengths), len(host.labels)), dtype=np.float32)
-    features: Float32 | None = None
+    features, out = np.empty((0, 0), np.float32), np.empty((0, 0, 0), np.float32)
     budget = how.budget(host)
     for rows in batches(lengths, budget):
         batch = pad({key: [values[i] for i in rows] for key, values in tokens.items()}, host)
         mean, logits = engine.averaged(batch, budget)
-        if features is None:
+        if not len(out):
             features = np.empty((len(lengths), mean.shape[1]), dtype=np.float32)
+            out = np.empty((len(logits), len(lengths), logits.shape[2]), dtype=np.float32)
         features[rows] = mean.cpu().numpy()
         out[:, rows] = torch.log_softmax(logits.double(), dim=2).float().cpu().numpy()
-    assert features is not None
     check_finite(features, "features of the samples", block.start)
     check_finite(out.min(axis=(0, 2)), "samples", block.start)
     return features, out
