@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "results"
 SYSTEMS = (("accuracy", "accuracy", 100, 1), ("nll", "NLL", 1, 3), ("ece_equal_width_15", "ECE", 100, 1),
            ("brier", "Brier", 1, 3), ("error_roc_auc", "error ROC-AUC", 100, 1), ("aurc", "AURC", 1, 3))  # fmt: skip
-SETS = ("sst2", "cola", "rte", "clinc150")
+SETS = ("sst2", "cola", "rte", "reviews", "domains", "clinc150")
 
 
 def findings() -> str:
@@ -25,6 +25,7 @@ def findings() -> str:
     made = {
         "posteriors": lambda: posteriors("minilm"), "posteriors_smollm2": lambda: posteriors("smollm2"),
         "clinc": clinc, "stages": stages, "stack_gpu": stack_gpu, "letters": letters,
+        "recompute": recompute,
     }  # fmt: skip
     made |= runpy.run_path(str(ROOT / "docs" / "measured_grids.py"))["grids"]()
     return re.sub(r"\{\{(\w+)\}\}", lambda found: made[found[1]](), text)
@@ -105,6 +106,18 @@ def stack_gpu() -> str:
     ]  # fmt: skip
     header = ("precision", "M", "rows", "one adapter, ms", "loop, ms", "stack, ms", "loop over stack",
               "memory over one")  # fmt: skip
+    return "\n".join(table(header, rows))
+
+
+def recompute() -> str:
+    """Training five members at once, with and without running blocks again."""
+    runs = read(RESULTS / "recompute_cpu.json")["runs"]
+    rows = [
+        (f"{run['model']}, {run['blocks']} blocks", f"{run['rows']} × {run['tokens']}",
+         *(f"{run[f'{way}_{what}_over_one']:.1f}" for what in ("seconds", "memory") for way in ("stacked", "recomputed")))
+        for run in runs
+    ]  # fmt: skip
+    header = ("model", "rows × tokens", "time, kept", "time, run again", "memory, kept", "memory, run again")
     return "\n".join(table(header, rows))
 
 

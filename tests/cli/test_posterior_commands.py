@@ -122,7 +122,7 @@ def test_what_is_made_from_an_adapter(tiny, tmp_path):
     for name, options in {
         "mc_dropout": ("--rate", "0.2", "--samples", "6"),
         "tfb": ("--rows", tiny.validation),
-        "laplace": ("--rows", tiny.train),
+        "laplace": ("--rows", tiny.train, "--validation", tiny.validation, "--structure", "full"),
         "heads": ("--rows", tiny.validation, "--samples", "4"),
         "laplace_lora": ("--rows", tiny.train, "--validation", tiny.validation, "--structure", "diag"),
     }.items():
@@ -132,6 +132,8 @@ def test_what_is_made_from_an_adapter(tiny, tmp_path):
     assert load_posterior(adapter, "heads").samples == 4
     assert load_posterior(adapter, "tfb").posterior.fact("sigma") > 0
     assert load_posterior(adapter, "laplace_lora").posterior.fact("structure") == "diag"
+    assert load_posterior(adapter, "laplace").posterior.fact("structure") == "full"
+    assert len(load_posterior(adapter, "laplace").posterior.fact("search")) == 11
     both = len(read_rows(tiny.train)) + len(read_rows(tiny.validation))
     assert len(load_posterior(adapter, "laplace_lora").rows) == both  # neither table can certify it
     done = dubio("fit", adapter, "--calibration", tiny.calibration)
@@ -278,9 +280,10 @@ def test_texts_longer_than_the_positions_are_cut_to_them(tiny, trained):
     (("tfb", "--masks", "token", "--rows", "rows.csv"), "--masks is for mc_dropout"),
     (("mc_dropout",), "never varies"), (("laplace", "--rate", "0.1"), "--rate is for mc_dropout"),
     (("blob",), "takes a training run of its own"), (("laplace_lora",), "needs labelled rows"),
-    (("laplace_lora", "--structure", "full"), "--structure is kron or diag"),
-    (("laplace", "--structure", "diag"), "are for laplace_lora, not for laplace"),
-    (("tfb", "--validation", "x.csv"), "are for laplace_lora"), (("laplace", "--evidence"), "are for laplace_lora"),
+    (("laplace_lora", "--structure", "full"), "--structure of laplace_lora is kron or diag, not 'full'"),
+    (("laplace", "--structure", "block"), "is kron or diag or full"), (("laplace", "--draws"), "--draws is for"),
+    (("tfb", "--validation", "x.csv"), "are for laplace and"), (("heads", "--evidence"), "are for laplace and"),
+    (("laplace", "--evidence", "--validation", "x.csv"), "--evidence, not both"),
     (("laplace_lora", "--rows", "x.csv", "--draws"), "give --validation or --evidence"),
     (("laplace_lora", "--rows", "x.csv", "--evidence", "--validation", "x.csv"), "--evidence, not both"),
 ])  # fmt: skip

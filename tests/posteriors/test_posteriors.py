@@ -3,13 +3,14 @@
 import numpy as np
 import pytest
 import torch
+from torch.func import functional_call
 
 from dubio.errors import ArtifactError, DubioError
 from dubio.posteriors.blob import Blob
 from dubio.posteriors.ensemble import Ensemble
 from dubio.posteriors.folds import KFold
 from dubio.posteriors.heads import fit_heads
-from dubio.posteriors.laplace import best_precision, fit_laplace
+from dubio.posteriors.laplace import best_precision, fit_laplace, held_out_nll, searched
 from dubio.posteriors.laplace_lora import LaplaceLora
 from dubio.posteriors.mc_dropout import McDropout
 from dubio.posteriors.rank_dropout import RankDropout
@@ -214,6 +215,25 @@ def test_prior_precision_maximises_the_evidence_on_a_grid():
     assert fitted.fact("tau") == pytest.approx(found, rel=1e-3)
     with pytest.raises(DubioError, match="needs labels"):
         fit_laplace(values, head, features)
+
+
+def test_held_out_rows_choose_the_prior_precision_of_a_last_layer():
+    head, values, features, labels = last_layer()
+    posterior = fit_laplace(values, head, features[:20], structure="full", tau=1.0)
+    held, truth = features[20:], labels[20:]
+    nll = held_out_nll(head, held, truth, 40)
+
+    def slow(tau):
+        draws = posterior.with_facts(tau=tau).draw(40)
+        own = [{name.removeprefix("head/"): value[s] for name, value in draws.items()} for s in range(40)]
+        p = torch.stack([functional_call(head, h, (torch.from_numpy(held),)).softmax(dim=1) for h in own]).mean(dim=0)
+        return -float(p[range(len(truth)), truth].log().mean())
+
+    for tau in (0.1, 1.0, 100.0):
+        assert nll(posterior.with_facts(tau=tau)) == pytest.approx(slow(tau), abs=1e-4)
+    best = searched(posterior, nll, range(-3, 6))
+    assert len(best.fact("search")) == 11
+    assert slow(best.fact("tau")) == pytest.approx(min(found for _, found in best.fact("search")), abs=1e-4)
 
 
 def test_damaged_posteriors_are_named(tmp_path):

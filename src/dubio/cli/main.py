@@ -87,15 +87,15 @@ def posterior(
         typer.Option(help="Labelled table: training rows for laplace and laplace_lora, held-out ones for tfb, heads."),
     ] = None,
     validation: Annotated[
-        str | None, typer.Option(help="Held-out table that picks the prior precision of laplace_lora.")
+        str | None, typer.Option(help="Held-out table that picks the prior precision of laplace or laplace_lora.")
     ] = None,
     evidence: Annotated[
-        bool, typer.Option("--evidence", help="Of laplace_lora: pick it by the marginal likelihood (the default).")
+        bool, typer.Option("--evidence", help="Of both: pick it by the marginal likelihood (the default).")
     ] = False,
     draws: Annotated[
         bool, typer.Option("--draws", help="Of laplace_lora: drawn weights predict, not the linearised network.")
     ] = False,
-    structure: Annotated[str, typer.Option(help="Of laplace_lora's precision: kron or diag.")] = "kron",
+    structure: Annotated[str, typer.Option(help="Of their precision: kron or diag; full for laplace.")] = "kron",
     rate: Annotated[float | None, typer.Option(help="Of mc_dropout (default: as the adapter was trained).")] = None,
     masks: Annotated[str, typer.Option(help="Of mc_dropout: one a sample, or one a token as in peft.")] = "sample",
     samples: Annotated[int | None, typer.Option(help="Adapters to draw (default: the method's own).")] = None,

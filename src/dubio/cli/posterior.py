@@ -1,5 +1,6 @@
 """`dubio posterior`: a trained adapter, and labelled rows where the method needs them -> a posterior beside it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,16 +14,24 @@ from dubio.data.splits import check_disjoint
 from dubio.data.tables import TextTable
 from dubio.errors import DubioError
 from dubio.files import check_folder
-from dubio.posteriors.onto import make_heads, make_laplace, make_laplace_lora, make_mc_dropout, make_tfb, read_adapter
+from dubio.posteriors.onto import (
+    Source,
+    make_heads,
+    make_laplace,
+    make_laplace_lora,
+    make_mc_dropout,
+    make_tfb,
+    read_adapter,
+)
 from dubio.posteriors.registry import get_posterior
-from dubio.posteriors.store import FOLDER, save_posterior
+from dubio.posteriors.store import FOLDER, Stored, save_posterior
 
 
 @dataclass(frozen=True)
 class Curvature:
-    """Options of laplace_lora. validation: held-out table that picks the prior precision; evidence: it is picked by the
-    marginal likelihood instead (of linear predictions: the default). structure: kron or diag. draws: the weights that
-    are drawn predict, not the linearised network.
+    """Options of laplace and laplace_lora. validation: held-out table that picks the prior precision; evidence: it is
+    picked by the marginal likelihood instead (the default, but of draws). structure: kron or diag; full for a last
+    layer. draws, of laplace_lora: the weights that are drawn predict, not the linearised network.
     """
 
     validation: str | None = None
@@ -57,15 +66,23 @@ def run(
         how: Any = {"structure": curvature.structure, "linear": not curvature.draws, "samples": samples}
         stored = make_laplace_lora(source, _labelled(tables["rows"], session), own, **how)
     else:
-        features = session.prepare({"rows": tables["rows"]})["rows"].load()
-        make = make_heads if name == "heads" else make_laplace
-        stored = make(source, session.model, features, **({"members": samples} if name == "heads" and samples else {}))
+        stored = _on_features(session, source, name, tables, samples, curvature.structure)
     # Rows that a posterior was made from can neither certify nor test it.
     hashes = np.concatenate([table.rows_hash for table in tables.values()]) if tables else None
     stored = replace(stored, samples=samples or stored.samples, rows=hashes)
     path = save_posterior(folder, stored)
     facts = {key: value for key, value in stored.posterior.facts.items() if isinstance(value, int | float)}
     print(f"{name}: {stored.samples} samples, {stored.posterior.stored} numbers kept, {facts}; wrote {path}")
+
+
+def _on_features(
+    session: Session, source: Source, name: str, tables: Mapping[str, TextTable], samples: int | None, structure: Any
+) -> Stored:
+    """A posterior of the head, from cached features."""
+    seen = {which: table.load() for which, table in session.prepare(tables).items()}
+    if name == "heads":
+        return make_heads(source, session.model, seen["rows"], **({"members": samples} if samples else {}))
+    return make_laplace(source, session.model, seen["rows"], seen.get("validation"), structure=structure)
 
 
 def check_options(
@@ -82,15 +99,20 @@ def check_options(
         raise DubioError("mc_dropout is made from the adapter alone; leave --rows out")
     if samples is not None and samples < 1:
         raise DubioError(f"--samples must be at least 1, not {samples}")
-    if curvature.structure not in ("kron", "diag"):
-        raise DubioError(f"--structure is kron or diag, not {curvature.structure!r}")
-    if name != "laplace_lora" and curvature != Curvature():
-        raise DubioError(f"--validation, --evidence, --structure and --draws are for laplace_lora, not for {name}")
+    known = ("kron", "diag", "full") if name == "laplace" else ("kron", "diag")
+    if curvature.structure not in known:
+        raise DubioError(f"--structure of {name} is {' or '.join(known)}, not {curvature.structure!r}")
+    if name not in ("laplace", "laplace_lora") and curvature != Curvature():
+        raise DubioError(
+            f"--validation, --evidence, --structure and --draws are for laplace and laplace_lora, not {name}"
+        )
+    if name == "laplace" and curvature.draws:
+        raise DubioError("--draws is for laplace_lora: the logits of a last layer are linear in it")
     if name != "mc_dropout" and rows is None:
         raise DubioError(f"{name} needs labelled rows; give --rows")
     if curvature.evidence and curvature.validation is not None:
         raise DubioError(
-            "the prior precision of laplace_lora is picked by held-out rows or by the marginal likelihood; give "
+            f"the prior precision of {name} is picked by held-out rows or by the marginal likelihood; give "
             "--validation or --evidence, not both"
         )
     if curvature.draws and not curvature.evidence and curvature.validation is None:

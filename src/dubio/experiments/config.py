@@ -25,7 +25,8 @@ KINDS = ("adapter", "posterior", "represent", "samples", "pooled", "score")
 # Settings of the posteriors that are made from an adapter, by kind, or the words that are allowed.
 _MADE: dict[str, dict[str, type | tuple[str, ...]]] = {
     "mc_dropout": {"rate": float, "masks": ("sample", "token")}, "heads": {"members": int}, "tfb": {"tolerance": float},
-    "laplace": {}, "laplace_lora": {"structure": ("kron", "diag"), "linear": bool, "evidence": bool},
+    "laplace": {"structure": ("kron", "diag", "full"), "evidence": bool},
+    "laplace_lora": {"structure": ("kron", "diag"), "linear": bool, "evidence": bool},
 }  # fmt: skip
 
 

@@ -179,7 +179,8 @@ def _onto(step: Step, source: onto.Source, model: AdaptedModel, split: Split) ->
         case "tfb":
             return onto.make_tfb(source, texts("validation"), **own)
         case "laplace":
-            return onto.make_laplace(source, model, rows("train"))
+            chosen = None if own.pop("evidence", True) else rows("validation")
+            return onto.make_laplace(source, model, rows("train"), chosen, **own)
         case "laplace_lora":
             held = None if own.pop("evidence", False) else texts("validation")
             return onto.make_laplace_lora(source, texts("train"), held, **own)

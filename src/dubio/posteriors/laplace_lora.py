@@ -37,7 +37,7 @@ from dubio.posteriors.base import Posterior, generator, shared
 from dubio.posteriors.blocks import runs_together
 from dubio.posteriors.curvature import Block, LoraStructure, names_of, row_jacobians, wide_of
 from dubio.posteriors.engine import StackEngine
-from dubio.posteriors.laplace import best_precision
+from dubio.posteriors.laplace import best_precision, searched
 
 RANK = 10  # directions of the wide side that are kept, as in the paper
 _ROWS = 16  # rows whose Jacobians are held at once
@@ -83,13 +83,7 @@ class LaplaceLora(Posterior):
 
     def searched(self, nll: Callable[["LaplaceLora"], float]) -> "LaplaceLora":
         """With the tau between 3 and 3e7 of the least `nll` (of the samples' mean prediction on held-out rows)."""
-        trail: dict[float, float] = {}
-        for steps in ((1, 2, 3, 4, 5, 6, 7), (-0.5, 0.5)):
-            middle = 0.0 if not trail else min(trail, key=lambda power: trail[power])
-            for power in (middle + step for step in steps):
-                trail[power] = nll(self.with_facts(tau=10.0**power))
-        best = min(trail, key=lambda power: trail[power])
-        return self.with_facts(tau=10.0**best, search=[[10.0**power, found] for power, found in sorted(trail.items())])
+        return searched(self, nll, (1, 2, 3, 4, 5, 6, 7))
 
     def _coloured(self, name: str, eps: Tensor, tau: float) -> Tensor:
         """`[S, r, w]` noise with the block's covariance from standard normal noise."""

@@ -28,7 +28,7 @@ from dubio.posteriors.engine import StackEngine
 from dubio.posteriors.forms import facts_of
 from dubio.posteriors.heads import fit_heads
 from dubio.posteriors.hosts import hashes_of, host_under
-from dubio.posteriors.laplace import fit_laplace
+from dubio.posteriors.laplace import Structure, fit_laplace, held_out_nll, searched
 from dubio.posteriors.laplace_lora import LaplaceLora, fit_laplace_lora
 from dubio.posteriors.mc_dropout import McDropout
 from dubio.posteriors.members import stack_of
@@ -37,7 +37,8 @@ from dubio.posteriors.stack import AdapterStack
 from dubio.posteriors.store import Stored
 from dubio.posteriors.tfb import Tfb
 
-LINEAR_SAMPLES = 50
+LINEAR_SAMPLES = 50  # of the linearised network, where more of them cost nothing
+HEAD_SAMPLES = 100  # of a last layer, while its prior precision is searched
 SEARCH_ROWS = 200  # labelled rows that TFB's search looks at: a search of minutes, not hours
 
 
@@ -104,10 +105,21 @@ def make_tfb(source: Source, rows: LabelledTexts, *, tolerance: float = 0.003, s
     return _stored("tfb", found.with_facts(tolerance=tolerance, seconds=time.perf_counter() - start), source)
 
 
-def make_laplace(source: Source, model: AdaptedModel, train: Representations) -> Stored:
-    """Kronecker-factored, prior precision by the marginal likelihood on the training rows' features."""
+def make_laplace(
+    source: Source, model: AdaptedModel, train: Representations, held: Representations | None = None, *,
+    structure: Structure = "kron",
+) -> Stored:  # fmt: skip
+    """From the training rows' features. held: rows by whose NLL the prior precision is chosen; None: by the marginal
+    likelihood.
+    """
     start = time.perf_counter()
-    found = fit_laplace(source.values, model.head, np.asarray(train.features), labels=train.known_labels)
+    found = fit_laplace(
+        source.values, model.head, np.asarray(train.features), labels=train.known_labels, structure=structure,
+        tau=None if held is None else 1.0,
+    )  # fmt: skip
+    if held is not None:
+        nll = held_out_nll(model.head, np.asarray(held.features), held.known_labels, HEAD_SAMPLES)
+        found = searched(found, nll, range(-3, 6))
     return _stored("laplace", found.with_facts(seconds=time.perf_counter() - start), source)
 
 
