@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow
-from pyarrow import parquet
+from pyarrow import compute, parquet
 
 from dubio.adapters.training import LabelledTexts
 from dubio.data.tables import read_table
@@ -35,6 +35,7 @@ class Case:
     top: blocks that are adapted (None: all). letters: ABCD or words, of questions. make: questions from a table of
     texts. more_epochs: of LoRA-XS. test_rows: so many of the test split, drawn by the seed (None: all, as they lie).
     held: rows that pick epochs, temperature and TFB's noise. batch: rows a step. data: the folder (None: by its name).
+    domains: rows of these alone.
     """
 
     files: tuple[str, str]
@@ -51,6 +52,7 @@ class Case:
     held: int = 500
     batch: int = 32
     data: str | None = None
+    domains: tuple[str, ...] = ()
 
     @property
     def choices(self):
@@ -71,8 +73,9 @@ class Case:
         """(train, held-out, test); the seed picks rows of train alone, but where `test_rows` are drawn."""
         root = Path(os.environ["DUBIO_DATA"]) / (self.data or name)
         whole, test = (parquet.read_table(root / f"{split}.parquet") for split in self.files)
-        if self.make is not None:
-            whole, test = self.make(whole), self.make(test)
+        if self.domains:
+            known = pyarrow.array(list(self.domains))
+            whole, test = (t.filter(compute.is_in(t["domain"], value_set=known)) for t in (whole, test))
         order = np.random.default_rng(seed).permutation(len(whole))
         held, train = order[: self.held], order[self.held : self.held + self.rows]
         asked = np.arange(len(test))
@@ -85,7 +88,7 @@ class Case:
         )
 
     def _questions(self, table, name):
-        return questions(table, self.choices, name)
+        return questions(table if self.make is None else self.make(table), self.choices, name)
 
 
 def questions(table, choices, name):
@@ -118,11 +121,10 @@ def _grade(table):
 
 
 def _domain(table):
-    asked, names = [], table["domain"].to_pylist()
-    for text, name in zip(table["text"].to_pylist(), names, strict=True):
-        if name in DOMAINS:
-            asked.append((f"What is this request about? {text}", [*DOMAINS.values()], [*DOMAINS].index(name)))
-    return pyarrow.table(dict(zip(("question", "choices", "answer"), map(list, zip(*asked, strict=True)), strict=True)))
+    rows = table.to_pydict()
+    asked = [f"What is this request about? {text}" for text in rows["text"]]
+    answers = [[*DOMAINS].index(name) for name in rows["domain"]]
+    return pyarrow.table({"question": asked, "choices": [[*DOMAINS.values()]] * len(asked), "answer": answers})
 
 
 def _intent(table):
@@ -154,7 +156,14 @@ _WORDS = {
 }  # fmt: skip
 SMOLLM2 = {
     "reviews": Case(("train", "validation"), letters="bad,good", make=_grade, data="sst2", **_WORDS),
-    "domains": Case(("train", "test"), letters="bank,credit,car,travel,home", make=_domain, data="clinc150", **_WORDS),
+    "domains": Case(
+        ("train", "test"),
+        letters="bank,credit,car,travel,home",
+        make=_domain,
+        data="clinc150",
+        domains=(*DOMAINS,),
+        **_WORDS,
+    ),
     "sst2": Case(("train", "validation"), 2500, 3, 96, None, letters="AB", make=_review, **_MADE),
     "clinc150": Case(("train", "test"), 2500, 3, 96, None, letters="ABCD", make=_intent, test_rows=800, **_MADE),
     "commonsense_qa": Case(("train", "validation"), 9000, 3, 96, None, letters="ABCDE", **_ASKED),

@@ -40,7 +40,7 @@ def that_fit(host, path, rows, seed, chosen=None):
     four = table.filter(compute.equal(compute.list_value_length(table["choices"]), 4))
     four = four if chosen is None else four.filter(chosen(four))
     kept = four.take(np.random.default_rng(seed).permutation(len(four))[: 2 * rows])
-    read = questions(kept, host.labels, "all")
+    read = questions(kept, host.choices, "all")
     lengths = [len(ids) for ids in host.tokenizer(read.texts)["input_ids"]]
     at = np.flatnonzero(np.array(lengths) <= LENGTH)[:rows]
     return LabelledTexts([read.texts[int(i)] for i in at], None, read.labels[at], f"{path}-{seed}-{len(at)}")

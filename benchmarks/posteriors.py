@@ -123,7 +123,8 @@ class Cell:
         stored = make()
         alone = self.forward(one, self.test)[2]
         start = time.perf_counter()
-        drawn = sample(Sampler(host, stored, min(SAMPLES, stored.samples)), self.test.texts, self.test.pairs, QUIET)
+        count = stored.samples if stored.posterior.centre else min(SAMPLES, stored.samples)
+        drawn = sample(Sampler(host, stored, count), self.test.texts, self.test.pairs, QUIET)
         spent = time.perf_counter() - start
         seconds, size = seconds_and_bytes(stored)
         costs = {

@@ -82,3 +82,11 @@ def test_responses_do_not_tie_where_all_are_sure():
 def test_other_shapes_are_refused(shape):
     with pytest.raises(DubioError, match="expected log-probabilities"):
         measures.mutual_information(np.zeros(shape))
+
+
+def test_parts_of_the_rows_give_what_all_of_them_give(monkeypatch):
+    table = samples(count=4, rows=23)
+    whole = {name: measure(table, np.zeros(23, dtype=int)) for name, measure in measures.MEASURES.items()}
+    monkeypatch.setattr(measures, "PART", 60)
+    for name, measure in measures.MEASURES.items():
+        assert np.array_equal(measure(table, np.zeros(23, dtype=int)), whole[name])

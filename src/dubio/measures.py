@@ -24,12 +24,7 @@ from dubio.errors import DubioError
 
 def log_mean(log_probabilities: NDArray[Any]) -> Float64:
     """Log of the mean prediction, `[S, N, C]` -> `[N, C]`; raises DubioError on another shape, or no samples."""
-    table = _checked(log_probabilities)
-    out = np.empty(table.shape[1:], dtype=np.float64)
-    for start in range(0, len(out), CHUNK):  # in float64 a part at a time: S tables of all rows may be large
-        part = table[:, start : start + CHUNK].astype(np.float64)
-        out[start : start + CHUNK] = logsumexp(part, axis=0) - np.log(len(table))
-    return out
+    return _by_parts(log_probabilities, lambda log_p: np.asarray(logsumexp(log_p, axis=0) - np.log(len(log_p))))
 
 
 def log_complement(log_p: Float64, classes: Int64) -> Float64:
@@ -47,8 +42,12 @@ def predictive_entropy(log_probabilities: NDArray[Any]) -> Float64:
 
 def expected_entropy(log_probabilities: NDArray[Any]) -> Float64:
     """`[N]` mean entropy of the samples, in nats."""
-    p = np.exp(_checked(log_probabilities).astype(np.float64))
-    return -xlogy(p, p).sum(axis=2).mean(axis=0)
+
+    def entropy(log_p: Float64) -> Float64:
+        p = np.exp(log_p)
+        return -xlogy(p, p).sum(axis=2).mean(axis=0)
+
+    return _by_parts(log_probabilities, entropy)
 
 
 def mutual_information(log_probabilities: NDArray[Any]) -> Float64:
@@ -56,18 +55,20 @@ def mutual_information(log_probabilities: NDArray[Any]) -> Float64:
 
     Computed as (1/S) sum_s KL(p_s || p) term by term: a difference of entropies would be noise where samples agree.
     """
-    table = _checked(log_probabilities).astype(np.float64)
-    mean = log_mean(table)
-    p = np.exp(table)
-    # A class of probability 0 adds nothing; elsewhere sum_c p_s (log p_s - log p) - p_s + p has no negative term.
-    with np.errstate(invalid="ignore"):
-        terms = np.where(p > 0, p * (table - mean), 0.0) - p + np.exp(mean)
-    return np.maximum(terms, 0.0).sum(axis=2).mean(axis=0)
+
+    def divergence(log_p: Float64) -> Float64:
+        mean, p = log_mean(log_p), np.exp(log_p)
+        # A class of probability 0 adds nothing; elsewhere sum_c p_s (log p_s - log p) - p_s + p has no negative term.
+        with np.errstate(invalid="ignore"):
+            terms = np.where(p > 0, p * (log_p - mean), 0.0) - p + np.exp(mean)
+        return np.maximum(terms, 0.0).sum(axis=2).mean(axis=0)
+
+    return _by_parts(log_probabilities, divergence)
 
 
 def class_variance(log_probabilities: NDArray[Any]) -> Float64:
     """`[N]` log of the largest variance over samples of a class's probability; one sample, or none differing: -745."""
-    variance = np.exp(_checked(log_probabilities).astype(np.float64)).var(axis=0).max(axis=1)
+    variance = _by_parts(log_probabilities, lambda log_p: np.exp(log_p).var(axis=0).max(axis=1))
     return np.log(np.maximum(variance, np.nextafter(0, 1)))
 
 
@@ -84,7 +85,7 @@ def response(log_probabilities: NDArray[Any], classes: Int64) -> Float64:
     return log_complement(log_mean(log_probabilities), classes)
 
 
-CHUNK = 8192  # rows
+PART = 2**22  # entries that are held in float64 at once
 
 MEASURES: Mapping[str, Callable[[NDArray[Any], Int64], Float64]] = {
     "response": response,
@@ -94,6 +95,14 @@ MEASURES: Mapping[str, Callable[[NDArray[Any], Int64], Float64]] = {
     "variance": lambda table, _: class_variance(table),
     "variation_ratio": lambda table, _: variation_ratio(table),
 }
+
+
+def _by_parts(log_probabilities: NDArray[Any], measure: Callable[[Float64], Float64]) -> Float64:
+    """`measure` of parts of the rows, in float64 one at a time: S tables of all rows may be large."""
+    table = _checked(log_probabilities)
+    step = max(1, PART // (len(table) * table.shape[2]))
+    starts = range(0, max(1, table.shape[1]), step)
+    return np.concatenate([measure(table[:, start : start + step].astype(np.float64)) for start in starts])
 
 
 def _checked(log_probabilities: NDArray[Any]) -> NDArray[Any]:

@@ -119,15 +119,22 @@ def test_a_trained_posterior_goes_all_the_way(trained, tiny, tmp_path, name):
 def test_what_is_made_from_an_adapter(tiny, tmp_path):
     adapter = tmp_path / "adapter"
     shutil.copytree(tiny.adapter, adapter, ignore=shutil.ignore_patterns("dubio"))
+    curved = ("--rows", tiny.train, "--validation", tiny.validation, "--structure", "diag")
     for name, options in {
         "mc_dropout": ("--rate", "0.2", "--samples", "6"),
         "tfb": ("--rows", tiny.validation),
         "laplace": ("--rows", tiny.train, "--validation", tiny.validation, "--structure", "full"),
         "heads": ("--rows", tiny.validation, "--samples", "4"),
-        "laplace_lora": ("--rows", tiny.train, "--validation", tiny.validation, "--structure", "diag"),
+        "laplace_lora": curved,
     }.items():
         done = dubio("posterior", adapter, name, *options)
         assert done.code == 0, done
+    for options, linear in (((), True), (("--draws", "--evidence", "--samples", "3"), False)):
+        done = dubio("posterior", adapter, "laplace_lora", "--rows", tiny.train, *options)
+        assert done.code == 0, done
+        made = load_posterior(adapter, "laplace_lora")
+        assert (made.samples, made.posterior.fact("linear")) == ((50, True) if linear else (3, False))
+    assert dubio("posterior", adapter, "laplace_lora", *curved).code == 0
     assert load_posterior(adapter, "mc_dropout").samples == 6
     assert load_posterior(adapter, "heads").samples == 4
     assert load_posterior(adapter, "tfb").posterior.fact("sigma") > 0

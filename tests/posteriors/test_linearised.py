@@ -6,6 +6,7 @@ import torch
 from test_laplace_lora import ROWS, chosen, jacobian, tiny
 
 from dubio.adapters.training import LabelledTexts
+from dubio.measures import log_mean
 from dubio.models.extraction import Extraction, pad, tokenize
 from dubio.posteriors.curvature import names_of, wide_of
 from dubio.posteriors.engine import StackEngine
@@ -84,6 +85,35 @@ def test_many_samples_have_the_moments_that_the_paper_draws_from():
         expected = expected + torch.einsum("crw,rw,drw->cd", j, 1 / (posterior.tensors[f"values|{name}"] + 5.0), j)
     np.testing.assert_allclose(np.cov(logits.T), expected, atol=0.04 * float(expected.max()))
     np.testing.assert_allclose(logits.mean(dim=0), engine.predict(batch)[0, 0], atol=0.03)
+
+
+def test_held_out_rows_are_searched_by_the_very_predictions(monkeypatch):
+    """Several prior precisions by one pass give what each gives alone."""
+    monkeypatch.setattr("dubio.posteriors.onto.SEARCH_SAMPLES", 6)
+    engine, host = tiny()
+    source = Source(engine.stack, host, 0.0, "digest")
+    made = make_laplace_lora(source, ROWS, ROWS, structure="diag", samples=6)
+    found = dict(made.posterior.fact("search"))
+    assert len(found) == 11
+    assert made.posterior.fact("tau") == min(found, key=found.get)
+    for tau in (1.0, 1e3):
+        one = Stored(made.name, made.posterior.with_facts(tau=tau), made.form, made.base, 6)
+        mean = log_mean(sample(Sampler(host, one), ROWS.texts, None, QUIET))
+        assert found[tau] == pytest.approx(-mean[range(len(mean)), ROWS.labels].mean(), abs=1e-5)
+
+
+def test_it_predicts_in_bfloat16_and_where_gradients_are_off():
+    engine, host = tiny()
+    sampler, draws = drawn(engine, host, tau=20.0)
+    batch = pad(tokenize(host, TEXTS, None), host)
+    expected = sampler.averaging().averaged(batch)[1]
+    with torch.inference_mode():
+        torch.testing.assert_close(sampler.averaging().averaged(batch)[1], expected)
+    rounded = StackEngine(engine.model.bfloat16(), engine.site, engine.stack, engine.inputs)
+    logits = LinearEngine.around(rounded, draws).averaged(batch)[1]
+    assert logits.dtype == torch.float32
+    shift, own = logits - logits.mean(dim=0), expected - expected.mean(dim=0)
+    assert float((shift - own).norm() / own.norm()) < 0.15
 
 
 def test_it_is_what_a_stored_posterior_predicts_by_and_an_older_one_does_not(tmp_path):

@@ -221,7 +221,7 @@ def test_held_out_rows_choose_the_prior_precision_of_a_last_layer():
     head, values, features, labels = last_layer()
     posterior = fit_laplace(values, head, features[:20], structure="full", tau=1.0)
     held, truth = features[20:], labels[20:]
-    nll = held_out_nll(head, held, truth, 40)
+    nlls = held_out_nll(head, held, truth, 40)
 
     def slow(tau):
         draws = posterior.with_facts(tau=tau).draw(40)
@@ -230,10 +230,17 @@ def test_held_out_rows_choose_the_prior_precision_of_a_last_layer():
         return -float(p[range(len(truth)), truth].log().mean())
 
     for tau in (0.1, 1.0, 100.0):
-        assert nll(posterior.with_facts(tau=tau)) == pytest.approx(slow(tau), abs=1e-4)
-    best = searched(posterior, nll, range(-3, 6))
+        assert nlls([posterior.with_facts(tau=tau)])[0] == pytest.approx(slow(tau), abs=1e-4)
+    best = searched(posterior, nlls, range(-3, 6))
     assert len(best.fact("search")) == 11
     assert slow(best.fact("tau")) == pytest.approx(min(found for _, found in best.fact("search")), abs=1e-4)
+
+
+def test_the_whole_matrix_of_a_large_layer_is_refused(monkeypatch):
+    head, values, features, _ = last_layer()
+    monkeypatch.setattr("dubio.posteriors.laplace.FULL", 20)
+    with pytest.raises(DubioError, match="3 classes by 7 inputs is too large; use structure kron"):
+        fit_laplace(values, head, features, structure="full", tau=1.0)
 
 
 def test_damaged_posteriors_are_named(tmp_path):

@@ -90,7 +90,8 @@ def posterior(
         str | None, typer.Option(help="Held-out table that picks the prior precision of laplace or laplace_lora.")
     ] = None,
     evidence: Annotated[
-        bool, typer.Option("--evidence", help="Of both: pick it by the marginal likelihood (the default).")
+        bool,
+        typer.Option("--evidence", help="Of both: pick it by the marginal likelihood (the default, but of --draws)."),
     ] = False,
     draws: Annotated[
         bool, typer.Option("--draws", help="Of laplace_lora: drawn weights predict, not the linearised network.")

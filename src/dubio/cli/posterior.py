@@ -99,13 +99,13 @@ def check_options(
         raise DubioError("mc_dropout is made from the adapter alone; leave --rows out")
     if samples is not None and samples < 1:
         raise DubioError(f"--samples must be at least 1, not {samples}")
-    known = ("kron", "diag", "full") if name == "laplace" else ("kron", "diag")
-    if curvature.structure not in known:
-        raise DubioError(f"--structure of {name} is {' or '.join(known)}, not {curvature.structure!r}")
     if name not in ("laplace", "laplace_lora") and curvature != Curvature():
         raise DubioError(
             f"--validation, --evidence, --structure and --draws are for laplace and laplace_lora, not {name}"
         )
+    known = ("kron", "diag", "full") if name == "laplace" else ("kron", "diag")
+    if curvature.structure not in known:
+        raise DubioError(f"--structure of {name} is {' or '.join(known)}, not {curvature.structure!r}")
     if name == "laplace" and curvature.draws:
         raise DubioError("--draws is for laplace_lora: the logits of a last layer are linear in it")
     if name != "mc_dropout" and rows is None:

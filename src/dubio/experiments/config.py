@@ -266,7 +266,7 @@ def _check_value(where: str, name: str, value: Any, wanted: Any) -> None:
     fits = (number and isinstance(0.0, wanted)) or (isinstance(value, wanted) and (number or wanted is not int))
     if not fits:
         told = getattr(wanted, "__name__", str(wanted))
-        hint = "; YAML reads 5e-4 as text, write 5.0e-4" if isinstance(value, str) else ""
+        hint = "; YAML reads 5e-4 as text, write 5.0e-4" if isinstance(value, str) and wanted is float else ""
         raise ValueError(f"{where}: {value!r} is not a {told}{hint}")
     least, below = range_of(name, wanted is int)
     if number and not least <= value < below:

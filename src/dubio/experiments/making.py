@@ -182,7 +182,7 @@ def _onto(step: Step, source: onto.Source, model: AdaptedModel, split: Split) ->
             chosen = None if own.pop("evidence", True) else rows("validation")
             return onto.make_laplace(source, model, rows("train"), chosen, **own)
         case "laplace_lora":
-            held = None if own.pop("evidence", False) else texts("validation")
+            held = None if own.pop("evidence") else texts("validation")
             return onto.make_laplace_lora(source, texts("train"), held, **own)
         case other:
             raise AssertionError(other)

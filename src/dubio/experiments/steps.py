@@ -136,8 +136,9 @@ def _posterior(name: str, spec: PosteriorSpec, facts: Mapping[str, Any], plan: M
         how = {"recompute": own["own"].pop("recompute")}  # changes no number, so it is no part of the key
         made = step("posterior", {**facts, **own, "plan": _plan(plan, cell, model)}, {}, name)
         return replace(made, where={**made.where, **how})
-    if entry.name == "laplace_lora":
-        own["own"] = {"linear": True, **spec.plan}  # told in the key: results of drawn weights are kept apart
+    if entry.name == "laplace_lora":  # whole, too: the marginal likelihood, by which drawn weights would underfit
+        linear = spec.plan.get("linear", True)
+        own["own"] = {"linear": linear, "evidence": linear, **spec.plan}
     return step("posterior", own, {"adapter": adapter}, name)
 
 

@@ -14,6 +14,7 @@ from dubio.posteriors.engine import StackEngine
 from dubio.posteriors.stack import Layout
 
 LoraStructure = Literal["kron", "diag"]
+ROWS, TOKENS = 16, 2048  # that meet copies of the adapter at once, with the graph of their pass
 _SPARE = 10  # directions besides those to be kept, while rows are gathered, so that truncation does not eat into them
 
 

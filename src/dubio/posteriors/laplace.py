@@ -23,6 +23,7 @@ from dubio.errors import DubioError
 from dubio.posteriors.base import Posterior, generator, shared
 
 Structure = Literal["full", "kron", "diag"]
+FULL = 5000  # numbers in a layer whose whole matrix is kept: 200 MB
 P = TypeVar("P", bound=Posterior)
 
 
@@ -78,6 +79,10 @@ def fit_laplace(
         logits = head[last](torch.from_numpy(phi).float()).double().numpy()
     if f"head/{last}.bias" in values:
         phi = np.concatenate([phi, np.ones((len(phi), 1))], axis=1)
+    if structure == "full" and logits.shape[1] * phi.shape[1] > FULL:
+        raise DubioError(
+            f"the whole matrix of {logits.shape[1]} classes by {phi.shape[1]} inputs is too large; use structure kron"
+        )
     log_p = logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)
     tensors, spectrum = _curvature(phi, np.exp(log_p), structure)
     weights = [values[f"head/{last}.{part}"] for part in ("weight", "bias") if f"head/{last}.{part}" in values]
@@ -93,30 +98,35 @@ def fit_laplace(
 
 def held_out_nll(
     head: nn.Sequential, features: np.ndarray, labels: Int64, samples: int
-) -> Callable[[Posterior], float]:
-    """Posterior of the head's last layer -> NLL of its mean prediction on features `[N, d]` of held-out rows."""
+) -> Callable[[Sequence[Posterior]], list[float]]:
+    """Posteriors of the head's last layer -> NLL of their mean predictions on features `[N, d]` of held-out rows."""
     last: Any = head[-1]
+    truth = torch.from_numpy(labels)
     with torch.inference_mode():
         phi = head[:-1](torch.from_numpy(features)).double()
 
     def nll(posterior: Posterior) -> float:
         drawn, name = posterior.draw(samples), f"head/{len(head) - 1}"
-        logits = phi @ drawn[f"{name}.weight"].double().transpose(1, 2)
-        if last.bias is not None:
-            logits = logits + drawn[f"{name}.bias"].double()[:, None]
-        log_p = torch.log_softmax(logits, dim=2)[:, torch.arange(len(labels)), torch.from_numpy(labels)]
-        return float((np.log(samples) - torch.logsumexp(log_p, dim=0)).mean())
+        total = torch.full((len(labels),), -torch.inf, dtype=torch.float64)
+        for s in range(samples):  # one after another: all of many rows and classes may be large
+            bias = None if last.bias is None else drawn[f"{name}.bias"][s].double()
+            logits = nn.functional.linear(phi, drawn[f"{name}.weight"][s].double(), bias)
+            total = torch.logaddexp(total, torch.log_softmax(logits, dim=1)[torch.arange(len(labels)), truth])
+        return float((np.log(samples) - total).mean())
 
-    return nll
+    return lambda posteriors: [nll(posterior) for posterior in posteriors]
 
 
-def searched(posterior: P, nll: Callable[[P], float], powers: Sequence[float]) -> P:
-    """With the tau of the least `nll` among 10 ** `powers` and half a power on either side of the best of them."""
+def searched(posterior: P, nlls: Callable[[Sequence[P]], Sequence[float]], powers: Sequence[float]) -> P:
+    """With the tau of the least NLL among 10 ** `powers` and half a power on either side of the best of them.
+
+    nlls: those of several posteriors at once.
+    """
     trail: dict[float, float] = {}
     for steps in (powers, (-0.5, 0.5)):
         middle = 0.0 if not trail else min(trail, key=lambda power: trail[power])
-        for power in (middle + step for step in steps):
-            trail[power] = nll(posterior.with_facts(tau=10.0**power))
+        asked = [middle + step for step in steps]
+        trail |= zip(asked, nlls([posterior.with_facts(tau=10.0**power) for power in asked]), strict=True)
     best = min(trail, key=lambda power: trail[power])
     told = [[10.0**power, found] for power, found in sorted(trail.items())]
     return posterior.with_facts(tau=10.0**best, search=told)

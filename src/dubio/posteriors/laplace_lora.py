@@ -12,8 +12,8 @@ share A and B, and J_nc sums over them; the paper's K-FAC multiplies covariances
 of their own, and gives the other directions no curvature. Both are exact for one row of one token.
 tau, the prior precision, maximises the marginal likelihood, or minimises the NLL of held-out rows.
 
-Samples are draws of A and B. They predict by the linearised network, f + J (theta - mean), as in the paper (see
-`linearised`). Draws of the weights themselves (`linear` false) leave the adapter where the posterior is wide, and by
+Samples are draws theta_s of A and B. They predict by the linearised network, f_s = f + J (theta_s - mean), as in the
+paper. Draws of the weights themselves (`linear` false) leave the adapter where the posterior is wide, and by
 the marginal likelihood it mostly is: their mean prediction then underfits to chance, so there tau is chosen by
 held-out rows. The head stays a point (see `laplace`).
 
@@ -21,7 +21,7 @@ Paper: Yang et al. 2024 (arXiv 2308.13111). Cost: C passes back over train, and 
 with held-out rows a search of minutes.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -35,12 +35,11 @@ from dubio.models.extraction import batches, pad, tokenize
 from dubio.models.loading import AdaptedModel
 from dubio.posteriors.base import Posterior, generator, shared
 from dubio.posteriors.blocks import runs_together
-from dubio.posteriors.curvature import Block, LoraStructure, names_of, row_jacobians, wide_of
+from dubio.posteriors.curvature import ROWS, TOKENS, Block, LoraStructure, names_of, row_jacobians, wide_of
 from dubio.posteriors.engine import StackEngine
 from dubio.posteriors.laplace import best_precision, searched
 
 RANK = 10  # directions of the wide side that are kept, as in the paper
-_ROWS = 16  # rows whose Jacobians are held at once
 
 
 class LaplaceLora(Posterior):
@@ -81,9 +80,12 @@ class LaplaceLora(Posterior):
                 found.append(np.outer(self.tensors[f"small_values|{name}"].double().numpy(), values).ravel())
         return np.concatenate(found)
 
-    def searched(self, nll: Callable[["LaplaceLora"], float]) -> "LaplaceLora":
-        """With the tau between 3 and 3e7 of the least `nll` (of the samples' mean prediction on held-out rows)."""
-        return searched(self, nll, (1, 2, 3, 4, 5, 6, 7))
+    def searched(self, nlls: Callable[[Sequence["LaplaceLora"]], Sequence[float]]) -> "LaplaceLora":
+        """With the tau of the least NLL of the samples' mean prediction on held-out rows: `nlls` of several posteriors.
+
+        Between .03 and 3e7; where drawn weights predict, which a tau below 3 scatters, from there on.
+        """
+        return searched(self, nlls, range(1 if self.centre is None else -1, 8))
 
     def _coloured(self, name: str, eps: Tensor, tau: float) -> Tensor:
         """`[S, r, w]` noise with the block's covariance from standard normal noise."""
@@ -110,8 +112,8 @@ def fit_laplace_lora(
     blocks = {name: Block(rank) for name in names_of(values)}
     tokens = tokenize(host, rows.texts, rows.pairs)
     lengths, fit = np.array([len(ids) for ids in tokens["input_ids"]]), 0.0
-    step = _ROWS if runs_together(host.model) else 1
-    for batch in batches(lengths, 2048):
+    step = ROWS if runs_together(host.model) else 1
+    for batch in batches(lengths, TOKENS):
         for at in (batch[i : i + step] for i in range(0, len(batch), step)):
             padded = pad({key: [ids[i] for i in at] for key, ids in tokens.items()}, host)
             log_p, columns = row_jacobians(engine, padded)

@@ -16,10 +16,8 @@ import torch
 from torch import Tensor
 
 from dubio.posteriors.blocks import runs_together
-from dubio.posteriors.curvature import names_of, on_own_copies, row_gradients, wide_of
+from dubio.posteriors.curvature import ROWS, TOKENS, names_of, on_own_copies, row_gradients, wide_of
 from dubio.posteriors.engine import StackEngine
-
-_ROWS = 16  # rows that have a copy of the adapter at once
 
 
 @dataclass(frozen=True)
@@ -34,18 +32,23 @@ class LinearEngine:
         """From draws `[S, ...]` of the parameters of the engine's adapter; heads are not moved."""
         values = engine.stack.tensors()
         shifts = {name: wide_of(name, draws[name].to(values[name]) - values[name]) for name in names_of(values)}
-        return cls(engine, {name: shift.float() for name, shift in shifts.items()})
+        return cls(engine, {name: shift.float().contiguous() for name, shift in shifts.items()})
 
     def averaged(self, batch: Mapping[str, Tensor], budget: int = 2048) -> tuple[Tensor, Tensor]:
-        """Features `[n, d]` of the adapter, and logits `[S, n, C]`, float32. budget: tokens that run at once."""
+        """Features `[n, d]` of the adapter, and logits `[S, n, C]`, float32.
+
+        budget: tokens that run at once, of which no more than TOKENS: the graph of the pass is kept for C passes back.
+        """
         rows, length = batch["attention_mask"].shape
-        step = max(1, min(_ROWS, budget // length)) if runs_together(self.engine.model) else 1
+        together = max(1, min(ROWS, min(budget, TOKENS) // length))
+        step = together if runs_together(self.engine.model) else 1
         parts = [
             self._piece({key: value[start : start + step] for key, value in batch.items()})
             for start in range(0, rows, step)
         ]
         return torch.cat([features for features, _ in parts]), torch.cat([logits for _, logits in parts], dim=1)
 
+    @torch.inference_mode(False)
     def _piece(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         features, logits, leaves = on_own_copies(self.engine, batch)
         moved: list[Tensor] = []

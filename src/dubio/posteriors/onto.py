@@ -5,15 +5,17 @@ In: an adapter folder (plain LoRA), and labelled rows where the method needs the
 
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from dubio.adapters.training import LabelledTexts
+from dubio.arrays import Int64
 from dubio.containers import Representations
 from dubio.errors import DubioError, ProofError
 from dubio.measures import log_mean
@@ -23,21 +25,23 @@ from dubio.models.extraction import Extraction, pad, tokenize
 from dubio.models.loading import AdaptedModel, put_on
 from dubio.models.proofs import TEXTS, TOLERANCE
 from dubio.posteriors.base import Posterior
-from dubio.posteriors.curvature import LoraStructure
+from dubio.posteriors.curvature import LoraStructure, names_of
 from dubio.posteriors.engine import StackEngine
 from dubio.posteriors.forms import facts_of
 from dubio.posteriors.heads import fit_heads
 from dubio.posteriors.hosts import hashes_of, host_under
 from dubio.posteriors.laplace import Structure, fit_laplace, held_out_nll, searched
 from dubio.posteriors.laplace_lora import LaplaceLora, fit_laplace_lora
+from dubio.posteriors.linearised import LinearEngine
 from dubio.posteriors.mc_dropout import McDropout
 from dubio.posteriors.members import stack_of
-from dubio.posteriors.sampling import Sampler, sample
+from dubio.posteriors.sampling import Sampler, sample, sample_rows
 from dubio.posteriors.stack import AdapterStack
 from dubio.posteriors.store import Stored
 from dubio.posteriors.tfb import Tfb
 
-LINEAR_SAMPLES = 50  # of the linearised network, where more of them cost nothing
+LINEAR_SAMPLES = 50  # of the linearised network, where more of them cost no passes
+SEARCH_SAMPLES = 20  # the same, at each prior precision that is tried
 HEAD_SAMPLES = 100  # of a last layer, while its prior precision is searched
 SEARCH_ROWS = 200  # labelled rows that TFB's search looks at: a search of minutes, not hours
 
@@ -146,8 +150,11 @@ def make_laplace_lora(
     engine = StackEngine(host.model, host.site, source.stack.to(host.device), host.inputs)
     found = fit_laplace_lora(engine, host, train, structure=structure, tau=None if held is None else 1.0)
     found = found.with_facts(linear=linear)
-    if held is not None:
-        found = found.searched(_nll_of("laplace_lora", source, held, count))
+    if held is not None and linear:
+        found = found.searched(_linear_nlls(source, engine, held))
+    elif held is not None:
+        nll = _nll_of("laplace_lora", source, held, count)
+        found = found.searched(lambda posteriors: [nll(posterior) for posterior in posteriors])
     own = {f"mean|{name}" for name in source.values} - {f"mean|{name}" for name in source.adapted}
     found = LaplaceLora({name: value for name, value in found.tensors.items() if name not in own}, found.facts)
     stored = _stored("laplace_lora", found.with_facts(seconds=time.perf_counter() - start), source)
@@ -172,10 +179,7 @@ def prove_stack(engine: StackEngine, model: AdaptedModel) -> None:
 
 def _nll_of(name: str, source: Source, rows: LabelledTexts, samples: int) -> Callable[[Posterior], float]:
     """Posterior -> NLL of its mean prediction on SEARCH_ROWS of the rows, drawn by a fixed seed."""
-    at = np.sort(np.random.default_rng(0).permutation(len(rows.texts))[:SEARCH_ROWS])
-    texts, labels = [rows.texts[int(i)] for i in at], rows.labels[at]
-    second = rows.pairs
-    pairs = None if second is None else [second[int(i)] for i in at]
+    texts, pairs, labels = _searched_rows(rows)
 
     def nll(posterior: Posterior) -> float:
         count = 1 if posterior.facts.get("sigma") == 0 else samples  # without noise all samples are one
@@ -184,6 +188,29 @@ def _nll_of(name: str, source: Source, rows: LabelledTexts, samples: int) -> Cal
         return -float(mean[np.arange(len(labels)), labels].mean())
 
     return nll
+
+
+def _linear_nlls(
+    source: Source, engine: StackEngine, rows: LabelledTexts
+) -> Callable[[Sequence[LaplaceLora]], list[float]]:
+    """As `_nll_of`, of several posteriors of one adapter by the Jacobians of one pass. engine: with the adapter."""
+    texts, pairs, labels = _searched_rows(rows)
+
+    def nlls(posteriors: Sequence[LaplaceLora]) -> list[float]:
+        draws = [posterior.draw(SEARCH_SAMPLES) for posterior in posteriors]
+        joined = {name: torch.cat([own[name] for own in draws]) for name in names_of(draws[0])}
+        sampler = Sampler(source.host, _stored("laplace_lora", posteriors[0], source))
+        table = sample_rows(sampler, LinearEngine.around(engine, joined), texts, pairs, Extraction(show=False))[1]
+        means = [log_mean(part) for part in np.split(table, len(posteriors))]
+        return [-float(mean[np.arange(len(labels)), labels].mean()) for mean in means]
+
+    return nlls
+
+
+def _searched_rows(rows: LabelledTexts) -> tuple[list[str], list[str] | None, Int64]:
+    at, second = np.sort(np.random.default_rng(0).permutation(len(rows.texts))[:SEARCH_ROWS]), rows.pairs
+    pairs = None if second is None else [second[int(i)] for i in at]
+    return [rows.texts[int(i)] for i in at], pairs, rows.labels[at]
 
 
 def _stored(name: str, posterior: Posterior, source: Source) -> Stored:

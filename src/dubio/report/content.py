@@ -16,7 +16,7 @@ from dubio.scores.registry import get_method, is_method
 class Cost:
     """What a method costs: seconds to fit, milliseconds to score 1,000 rows (after extraction), bytes on disk.
 
-    samples: passes of adapters drawn from a posterior; its making, its passes and its bytes are then counted in.
+    samples: adapters drawn from a posterior; its making, its predictions and its bytes are then counted in.
     """
 
     method: str

@@ -97,7 +97,7 @@ def comparison(content: ReportContent, columns: Sequence[Column]) -> tuple[list[
     return kept, rows
 
 
-PRICE = (Column("samples", "passes", ""), Column("ms", "ms per 1,000", ""), Column("bytes", "kept", ""))
+PRICE = (Column("samples", "samples", ""), Column("ms", "ms per 1,000", ""), Column("bytes", "kept", ""))
 
 
 def systems(content: ReportContent) -> tuple[list[Column], list[Row]]:

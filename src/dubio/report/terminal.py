@@ -55,7 +55,7 @@ def systems_table(
     names = [method for method, metric in found if metric == "system_nll" and method != mean_of]
     table = Table(
         title=f"As systems, each by its own predictions ({split})",
-        caption="samples: passes a row. ms: of those passes, per 1,000 rows, after the adapter's own.",
+        caption="samples: adapters that are drawn. ms: of their predictions, per 1,000 rows, after the adapter's own.",
         pad_edge=False,
     )
     table.add_column("system", no_wrap=True)
