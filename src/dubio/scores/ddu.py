@@ -11,11 +11,12 @@ from scipy.special import logsumexp
 
 from dubio.arrays import Float64
 from dubio.containers import Representations
-from dubio.scores.base import Score, needed
+from dubio.scores.base import needed
 from dubio.scores.gaussian import GaussianConfig, covariance, feature_blocks, fit_classes, whiten, whitener
+from dubio.scores.hidden import OnFeatures
 
 
-class DDU(Score):
+class DDU(OnFeatures):
     """Negated log-density of the features, in nats, unbounded.
 
     means_ `[K, d]`; whiteners_ `[K, d, d]`; log_dets_ `[K]`: log-determinants of the ridged class covariances.
@@ -25,7 +26,7 @@ class DDU(Score):
     learned = ("means_", "whiteners_", "log_dets_")
 
     def _fit(self, train: Representations | None, calibration: Representations | None) -> None:
-        table, normalize = needed(train, "train", self), self.config.normalize
+        table, normalize = self.seen(needed(train, "train", self)), self.config.normalize
         gaussians = fit_classes(table, normalize)
         whiteners = []
         for k in range(len(gaussians.classes)):
@@ -43,7 +44,7 @@ class DDU(Score):
     def _score(self, rows: Representations) -> Float64:
         k, d = self.means_.shape
         out = np.empty(len(rows), dtype=np.float64)
-        for part, block in feature_blocks(rows.features, self.config.normalize):
+        for part, block in feature_blocks(self.seen(rows).features, self.config.normalize):
             log_density = np.empty((len(block), k))
             for c in range(k):
                 white = whiten(block - self.means_[c], self.whiteners_[c])

@@ -12,7 +12,7 @@ about d / r. Memory: blocks of rows in float64, whatever the length of the table
 
 from collections.abc import Generator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,9 +31,13 @@ COLLAPSED = 1e-12  # a class variance below this share of the total one is the r
 
 
 class FeatureConfig(MethodConfig):
-    """normalize: divide each row of features by its L2 norm first (a row of zeros stays zero)."""
+    """normalize: divide each row of features by its L2 norm first (a row of zeros stays zero).
+
+    space: what is looked at, the input of the head or its hidden layer, spectrally normalised (AdUE's code; `hidden`).
+    """
 
     normalize: bool = False
+    space: Literal["input", "hidden"] = "input"
 
 
 class GaussianConfig(FeatureConfig):

@@ -124,7 +124,9 @@ class HUQ(DerivedScore):
         return out
 
     def _density(self) -> Score:
-        return EPISTEMIC[self.config.epistemic].with_options({"normalize": self.config.normalize})
+        return EPISTEMIC[self.config.epistemic].with_options(
+            {"normalize": self.config.normalize, "space": self.config.space}, head=self.head
+        )
 
     def _aleatoric(self, rows: Representations) -> Float64:
         return log_error(rows.logits) if self.config.aleatoric == "softmax_response" else entropy(rows.logits)

@@ -10,8 +10,9 @@ from pydantic import Field
 
 from dubio.arrays import Float32, Float64
 from dubio.containers import Representations
-from dubio.scores.base import Score, needed
+from dubio.scores.base import needed
 from dubio.scores.gaussian import FeatureConfig, feature_blocks, location_and_variance
+from dubio.scores.hidden import OnFeatures
 
 QUERIES = 512  # rows compared at a time with one block of training rows: the table of distances stays small
 
@@ -22,7 +23,7 @@ class KNNConfig(FeatureConfig):
     k: int = Field(50, ge=1)
 
 
-class KNN(Score):
+class KNN(OnFeatures):
     """Euclidean distance to the k-th neighbour, >= 0.
 
     location_ `[d]`: mean of the (normalised) features; neighbours_ `[N, d]`: training rows about it, float32.
@@ -32,23 +33,23 @@ class KNN(Score):
     learned = ("location_", "neighbours_")
 
     def _fit(self, train: Representations | None, calibration: Representations | None) -> None:
-        table = needed(train, "train", self)
+        table = self.seen(needed(train, "train", self))
         self.location_, _ = location_and_variance(table.features, self.config.normalize)
-        self.neighbours_ = self._centred(table)
+        self.neighbours_ = self._centred(table.features)
         self.facts_ = {"rows": len(table), "k": min(self.config.k, len(table))}
 
     def _score(self, rows: Representations) -> Float64:
-        queries = self._centred(rows)
+        queries = self._centred(self.seen(rows).features)
         out = np.empty(len(rows), dtype=np.float64)
         for start in range(0, len(rows), QUERIES):
             part = slice(start, start + QUERIES)
             out[part] = self._distance_to_kth(queries[part].astype(np.float64))
         return out
 
-    def _centred(self, rows: Representations) -> Float32:
+    def _centred(self, features: Float32) -> Float32:
         """Features about `location_`, which keeps the digits of a distance between rows far from the origin."""
-        out = np.empty(rows.features.shape, dtype=np.float32)
-        for part, block in feature_blocks(rows.features, self.config.normalize):
+        out = np.empty(features.shape, dtype=np.float32)
+        for part, block in feature_blocks(features, self.config.normalize):
             out[part] = block - self.location_
         return out
 

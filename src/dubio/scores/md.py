@@ -9,11 +9,12 @@ import numpy as np
 
 from dubio.arrays import Float64
 from dubio.containers import Representations
-from dubio.scores.base import Score, needed
+from dubio.scores.base import needed
 from dubio.scores.gaussian import GaussianConfig, feature_blocks, fit_classes, squared_distances, whitener
+from dubio.scores.hidden import OnFeatures
 
 
-class MD(Score):
+class MD(OnFeatures):
     """Squared distance to the nearest class, >= 0, in units of within-class variance.
 
     location_ `[d]`: mean of the features; whitener_ `[d, d]`; means_ `[K, d]`: class means about location_, whitened.
@@ -23,7 +24,7 @@ class MD(Score):
     learned = ("location_", "whitener_", "means_")
 
     def _fit(self, train: Representations | None, calibration: Representations | None) -> None:
-        gaussians = fit_classes(needed(train, "train", self), self.config.normalize)
+        gaussians = fit_classes(self.seen(needed(train, "train", self)), self.config.normalize)
         white = whitener(gaussians.within, self.config.ridge, gaussians.scale)
         self.location_: Float64 = gaussians.location
         self.whitener_: Float64 = white.matrix
@@ -32,6 +33,6 @@ class MD(Score):
 
     def _score(self, rows: Representations) -> Float64:
         out = np.empty(len(rows), dtype=np.float64)
-        for part, block in feature_blocks(rows.features, self.config.normalize):
+        for part, block in feature_blocks(self.seen(rows).features, self.config.normalize):
             out[part] = squared_distances(block, self.location_, self.whitener_, self.means_).min(axis=1)
         return out

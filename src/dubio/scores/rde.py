@@ -30,8 +30,9 @@ from threadpoolctl import threadpool_limits
 
 from dubio.arrays import Float64
 from dubio.containers import Representations
-from dubio.scores.base import Score, needed
+from dubio.scores.base import needed
 from dubio.scores.gaussian import FeatureConfig, Whitener, feature_blocks, location_and_variance, whitener
+from dubio.scores.hidden import OnFeatures
 
 ROWS_PER_COMPONENT = 20
 WIDTH = 0.1  # at 1 the kernel is nearly 0 for rows at twice the usual distance, and they fall back to the centre
@@ -50,7 +51,7 @@ class RDEConfig(FeatureConfig):
     per_class: bool = True
 
 
-class RDE(Score):
+class RDE(OnFeatures):
     """Squared robust distance in the space of kernel components, >= 0.
 
     location_ `[d]`, gamma_ `[1]`, reference_ `[n, d]` about the location; kernel_mean_ `[n]` and components_ `[n, p]`:
@@ -70,7 +71,7 @@ class RDE(Score):
     )
 
     def _fit(self, train: Representations | None, calibration: Representations | None) -> None:
-        table = needed(train, "train", self)
+        table = self.seen(needed(train, "train", self))
         self.location_, variance = location_and_variance(table.features, self.config.normalize)
         self.gamma_: Float64 = np.array([WIDTH / (table.features.shape[1] * variance)])
         chosen = table.take(draw_rows(table, self.config.rows, self.config.seed))
@@ -119,7 +120,7 @@ class RDE(Score):
 
     def _score(self, rows: Representations) -> Float64:
         out = np.empty(len(rows), dtype=np.float64)
-        for part, block in feature_blocks(rows.features, self.config.normalize):
+        for part, block in feature_blocks(self.seen(rows).features, self.config.normalize):
             white = self.components_of(block - self.location_) @ self.robust_whitener_
             out[part] = np.asarray(cdist(white, self.centres_, "sqeuclidean")).min(axis=1)
         return out

@@ -21,10 +21,11 @@ from dubio.scores.gaussian import (
     squared_distances,
     whitener,
 )
+from dubio.scores.hidden import OnFeatures
 from dubio.scores.md import MD
 
 
-class RMD(DerivedScore):
+class RMD(OnFeatures, DerivedScore):
     """Difference of two squared distances, of either sign; needs two classes among the training labels.
 
     location_ `[d]`: mean of the features; whitener_ and total_whitener_ `[d, d]`; means_ `[K, d]`, whitened.
@@ -34,7 +35,7 @@ class RMD(DerivedScore):
     learned = ("location_", "whitener_", "total_whitener_", "means_")
 
     def _fit(self, train: Representations | None, calibration: Representations | None) -> None:
-        gaussians = fit_classes(needed(train, "train", self), self.config.normalize)
+        gaussians = fit_classes(self.seen(needed(train, "train", self)), self.config.normalize)
         if len(gaussians.classes) < 2:
             raise DubioError("RMD needs two classes among the training labels (with one it is 0 everywhere); use MD")
         white = whitener(gaussians.within, self.config.ridge, gaussians.scale)
@@ -49,11 +50,12 @@ class RMD(DerivedScore):
     def inner(self) -> MD:
         """MD of the same training rows: the distance to the nearest class."""
         facts = {name: value for name, value in self.facts_.items() if name != "total"}
-        return MD(self.config).restore(State({name: getattr(self, name) for name in MD.learned}, facts))
+        arrays = {name: getattr(self, name) for name in MD.learned}
+        return MD(self.config).restore(State({**arrays, **self.hidden_arrays()}, facts))
 
     def _derive(self, rows: Representations, inner: Float64) -> Float64:
         out = np.empty(len(rows), dtype=np.float64)
         origin = np.zeros((1, len(self.location_)))
-        for part, block in feature_blocks(rows.features, self.config.normalize):
+        for part, block in feature_blocks(self.seen(rows).features, self.config.normalize):
             out[part] = inner[part] - squared_distances(block, self.location_, self.total_whitener_, origin)[:, 0]
         return out
