@@ -25,7 +25,7 @@ def findings() -> str:
     made = {
         "posteriors": lambda: posteriors("minilm"), "posteriors_smollm2": lambda: posteriors("smollm2"),
         "clinc": clinc, "stages": stages, "stack_gpu": stack_gpu, "letters": letters,
-        "recompute": recompute,
+        "recompute": recompute, "laplace": laplace,
     }  # fmt: skip
     made |= runpy.run_path(str(ROOT / "docs" / "measured_grids.py"))["grids"]()
     return re.sub(r"\{\{(\w+)\}\}", lambda found: made[found[1]](), text)
@@ -109,12 +109,24 @@ def stack_gpu() -> str:
     return "\n".join(table(header, rows))
 
 
+def laplace() -> str:
+    """Laplace over LoRA, by the linearised network and by drawn weights."""
+    rows = [
+        (row["system"], row["predicts"], row["precision_by"], f"{100 * row['accuracy']:.1f}", f"{row['nll']:.3f}",
+         f"{100 * row['ece_equal_width_15']:.1f}", f"{row['aurc']:.3f}")
+        for row in read(RESULTS / "laplace_minilm.json")["rows"]
+    ]  # fmt: skip
+    header = ("system", "what predicts", "prior precision by", "accuracy", "NLL", "ECE", "AURC")
+    return "\n".join(table(header, rows))
+
+
 def recompute() -> str:
     """Training five members at once, with and without running blocks again."""
     runs = read(RESULTS / "recompute_cpu.json")["runs"]
+    columns = [f"{way}_{what}_over_one" for what in ("seconds", "memory") for way in ("stacked", "recomputed")]
     rows = [
         (f"{run['model']}, {run['blocks']} blocks", f"{run['rows']} × {run['tokens']}",
-         *(f"{run[f'{way}_{what}_over_one']:.1f}" for what in ("seconds", "memory") for way in ("stacked", "recomputed")))
+         *(f"{run[column]:.1f}" for column in columns))
         for run in runs
     ]  # fmt: skip
     header = ("model", "rows × tokens", "time, kept", "time, run again", "memory, kept", "memory, run again")
