@@ -106,18 +106,14 @@ def _texts(table, name):
     return LabelledTexts(columns[first], pairs, np.array(columns["label"], dtype=np.int64), name)
 
 
-def _review(table):
-    rows = table.to_pydict()
-    asked = [f"Is this review negative or positive? {text}" for text in rows["text"]]
-    fixed = [["negative", "positive"]] * len(asked)
-    return pyarrow.table({"question": asked, "choices": fixed, "answer": rows["label"]})
+def _review(question):
+    def make(table):
+        rows = table.to_pydict()
+        asked = [f"{question} {text}" for text in rows["text"]]
+        fixed = [["negative", "positive"]] * len(asked)
+        return pyarrow.table({"question": asked, "choices": fixed, "answer": rows["label"]})
 
-
-def _grade(table):
-    rows = table.to_pydict()
-    asked = [f"How is this review? {text}" for text in rows["text"]]
-    fixed = [["negative", "positive"]] * len(asked)
-    return pyarrow.table({"question": asked, "choices": fixed, "answer": rows["label"]})
+    return make
 
 
 def _domain(table):
@@ -155,7 +151,9 @@ _WORDS = {
     "lora": _ASKED["lora"], "xs": _ASKED["xs"],
 }  # fmt: skip
 SMOLLM2 = {
-    "reviews": Case(("train", "validation"), letters="bad,good", make=_grade, data="sst2", **_WORDS),
+    "reviews": Case(
+        ("train", "validation"), letters="bad,good", make=_review("How is this review?"), data="sst2", **_WORDS
+    ),
     "domains": Case(
         ("train", "test"),
         letters="bank,credit,car,travel,home",
@@ -164,7 +162,16 @@ SMOLLM2 = {
         domains=(*DOMAINS,),
         **_WORDS,
     ),
-    "sst2": Case(("train", "validation"), 2500, 3, 96, None, letters="AB", make=_review, **_MADE),
+    "sst2": Case(
+        ("train", "validation"),
+        2500,
+        3,
+        96,
+        None,
+        letters="AB",
+        make=_review("Is this review negative or positive?"),
+        **_MADE,
+    ),
     "clinc150": Case(("train", "test"), 2500, 3, 96, None, letters="ABCD", make=_intent, test_rows=800, **_MADE),
     "commonsense_qa": Case(("train", "validation"), 9000, 3, 96, None, letters="ABCDE", **_ASKED),
     "openbookqa": Case(("train", "test"), 4400, 3, 96, None, letters="ABCD", **_ASKED),
