@@ -34,6 +34,7 @@ from dubio.posteriors.onto import make_heads, make_laplace, make_laplace_lora, m
 from dubio.posteriors.sampling import Sampler, sample
 from dubio.posteriors.store import load_posterior, seconds_and_bytes
 from dubio.posteriors.trained import PosteriorPlan, train_posterior
+from dubio.posteriors.trunk import Trunks, sharing_trunks
 from dubio.scores.log_space import log_softmax
 from dubio.scores.temperature import TemperatureScaledResponse
 
@@ -65,6 +66,7 @@ class Cell:
         self.case, self.name, self.seed, self.device, self.out, self.path = case, name, seed, device, out, path
         self.train, self.held, self.test = case.tables(name, seed)
         self.found = json.loads(path.read_text()) if path.exists() else []
+        self.trunks = Trunks()
 
     def has(self, method):
         """Whether its row is there."""
@@ -87,7 +89,8 @@ class Cell:
         )  # fmt: skip
         if not (folder / "adapter_config.json").exists():
             rows = (self.train, self.held)
-            train_posterior(kind, self.case.base, self.case.labels, rows, folder, plan, extra, self.case.choices)
+            with sharing_trunks(self.trunks):
+                train_posterior(kind, self.case.base, self.case.labels, rows, folder, plan, extra, self.case.choices)
         return folder
 
     def forward(self, folder, table):

@@ -22,6 +22,7 @@ from dubio.posteriors.rank_dropout import RankDropoutParameters
 from dubio.posteriors.stack import AdapterStack, Layout, LowRank
 from dubio.posteriors.swag import Moments
 from dubio.posteriors.training import _Run, product_penalty, train_stack
+from dubio.posteriors.trunk import Trunks, sharing_trunks
 from models.tiny import CLASSES, base_folder
 
 
@@ -215,7 +216,7 @@ def test_one_member_equals_peft_and_torch_alone():
 
 
 @pytest.mark.parametrize("family", ["bert", "deberta", "llama", "gpt2"])
-def test_training_from_a_kept_trunk_is_the_same_training(family, monkeypatch):
+def test_training_from_a_kept_trunk_is_the_same_training(family):
     """Adapters in the last block: what lies below runs once for all epochs, and the losses are the same."""
     made = parameters(family)
     top = replace(made, targets=targets_of(made.host, lora_targets(made.host.model), 1))
@@ -225,8 +226,8 @@ def test_training_from_a_kept_trunk_is_the_same_training(family, monkeypatch):
     next(m for m in lists if len(m) == 2)[0].register_forward_hook(lambda *_: calls.append(1))
     kept = train_stack(top, rows(), rows(30, 1), plan)
     few = len(calls)
-    monkeypatch.setattr("dubio.posteriors.training.TRUNK_BYTES", 0)
-    again = train_stack(top, rows(), rows(30, 1), plan)
+    with sharing_trunks(Trunks(limit=0)):
+        again = train_stack(top, rows(), rows(30, 1), plan)
     assert few < len(calls) - few or family == "deberta"  # whose blocks need more than hidden states
     for one, other in zip(kept.history, again.history, strict=True):
         np.testing.assert_allclose(one["train_loss"], other["train_loss"], atol=1e-5)

@@ -37,12 +37,14 @@ from dubio.posteriors.hosts import host_under
 from dubio.posteriors.sampling import Sampler, sample_both
 from dubio.posteriors.store import Stored, load_posterior, save_posterior, seconds_and_bytes
 from dubio.posteriors.trained import PosteriorPlan, train_posterior
+from dubio.posteriors.trunk import Trunks, sharing_trunks
 from dubio.scores.log_space import log_softmax
 from dubio.workflow.rows import labelled
 from dubio.workflow.tables import repeats
 
 QUIET = Extraction(show=False)
 HEAD = "head"
+_TRUNKS = Trunks()  # of the cell that this process is at: its adapters are trained on the same rows
 
 
 def adapter(step: Step, folder: Path, _: StepStore) -> dict[str, Any]:
@@ -52,8 +54,10 @@ def adapter(step: Step, folder: Path, _: StepStore) -> dict[str, Any]:
     split = _split(step)
     check_device(step.where["device"])
     plan = TrainingPlan(**facts["plan"], device=step.where["device"], show=False)
-    if not (out / "adapter_config.json").exists():
-        if "posterior" in facts:
+    with sharing_trunks(_TRUNKS):
+        if (out / "adapter_config.json").exists():
+            pass
+        elif "posterior" in facts:
             extra = PosteriorPlan(**facts["own"], recompute=step.where["recompute"])
             train_posterior(facts["posterior"], base, labels, rows, out, plan, extra, choices)
         elif facts["trainer"] == "stack":

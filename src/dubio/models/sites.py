@@ -36,12 +36,15 @@ class Site:
         if self.pooling == "first":
             seen = seen[:, 0]
         elif self.pooling == "last":
-            positions = torch.arange(mask.shape[1], device=mask.device)
-            last = (positions * (mask != 0)).argmax(dim=1)
             # Prefix tuning hands the head virtual tokens too, in front of the real ones.
-            last = last + (seen.shape[1] - mask.shape[1])
+            last = last_positions(mask) + (seen.shape[1] - mask.shape[1])
             seen = seen[torch.arange(len(seen), device=seen.device), last]
         return seen.float()
+
+
+def last_positions(mask: Tensor) -> Tensor:
+    """`[n]` the rightmost position of each row whose mask is 1."""
+    return (torch.arange(mask.shape[1], device=mask.device) * (mask != 0)).argmax(dim=1)
 
 
 def find_site(model: nn.Module) -> Site:

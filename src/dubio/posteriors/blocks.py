@@ -5,7 +5,7 @@ here.
 """
 
 from collections.abc import Iterable
-from typing import Any, cast
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -47,25 +47,6 @@ def runs_together(model: nn.Module) -> bool:
     layers of all rows at once, so there samples run one after another.
     """
     return not str(getattr(model.config, "model_type", "")).startswith("deberta")
-
-
-def first_token_tail(model: nn.Module) -> nn.Module | None:
-    """The module of the last block from which on no token but the first is looked at; None where that is not known.
-
-    Up to there all tokens are needed, for keys and values; of 6 blocks that spares an eighth of all products.
-    """
-    if getattr(model.config, "model_type", "") not in FIRST_TOKEN:
-        return None
-    lists = [m for m in model.modules() if isinstance(m, nn.ModuleList) and len(m) and hasattr(m[-1], "attention")]
-    output: Any = getattr(cast(Any, lists[-1][-1]).attention, "output", None) if lists else None
-    return output if isinstance(output, nn.Module) else None
-
-
-def first_token(
-    _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> tuple[tuple[Any, ...], dict[str, Any]]:  # fmt: skip
-    """A hook that keeps the first token of hidden states `[n, T, d]`."""
-    return tuple(a[:, :1] for a in args), {key: value[:, :1] for key, value in kwargs.items()}
 
 
 def blocks_of(model: nn.Module, names: Iterable[str]) -> tuple[dict[str, nn.Module], dict[str, nn.Module]]:

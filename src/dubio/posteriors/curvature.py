@@ -18,7 +18,9 @@ ROWS, TOKENS = 16, 2048  # that meet copies of the adapter at once, with the gra
 _SPARE = 10  # directions besides those to be kept, while rows are gathered, so that truncation does not eat into them
 
 
-def on_own_copies(engine: StackEngine, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+def on_own_copies(
+    engine: StackEngine, batch: Mapping[str, Tensor], trunk: Tensor | None = None
+) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
     """(features `[n, d]`, logits `[n, C]` with their graph, leaves by name of A or B `[n, ...]`) of a padded batch.
 
     Each row meets a copy of the engine's one adapter of its own, so that one pass back gives each row's gradient apart.
@@ -28,7 +30,7 @@ def on_own_copies(engine: StackEngine, batch: Mapping[str, Tensor]) -> tuple[Ten
     leaves = {name: values[name].detach().clone().requires_grad_(True) for name in names_of(values)}
     own = replace(engine, stack=engine.stack.with_tensors({**values, **leaves}))
     with torch.enable_grad():
-        features = own.features(batch, Layout(rows), own_rows=True)
+        features = own.features(batch, Layout(rows), own_rows=True, trunk=trunk)
         return features[:, 0].detach(), own.logits(features)[:, 0], leaves
 
 

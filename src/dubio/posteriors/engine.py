@@ -18,19 +18,11 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from dubio.errors import ProofError
-from dubio.models.sites import Site
-from dubio.posteriors.blocks import (
-    Skip,
-    blocks_of,
-    entering,
-    expander,
-    first_token,
-    first_token_tail,
-    has_trunk,
-    runs_together,
-)
+from dubio.models.sites import Site, last_positions
+from dubio.posteriors.blocks import Skip, blocks_of, entering, expander, has_trunk, runs_together
 from dubio.posteriors.recomputing import recomputed
 from dubio.posteriors.stack import AdapterStack, Layout, StackedDense, StackedLinear, stacked_layers, swapped
+from dubio.posteriors.tail import Tail, shortened, tail_of
 
 
 class Catch(nn.Module):
@@ -46,14 +38,14 @@ class Catch(nn.Module):
 
 class _Places(NamedTuple):
     """Of a stack on its base: the head's name, the stacked layers below it, blocks below and from the first adapted on,
-    and from where on the first token is enough.
+    and from where on one token is enough.
     """
 
     head: str
     layers: Mapping[str, StackedLinear | StackedDense]
     below: Mapping[str, nn.Module]
     blocks: Mapping[str, nn.Module]
-    tail: nn.Module | None
+    tail: Tail | None
 
 
 @dataclass(frozen=True)
@@ -79,7 +71,12 @@ class StackEngine:
         name = next(name for name, module in self.model.named_modules() if module is self.site.module)
         layers = stacked_layers(self.model, self.stack, Layout(1))
         within = {n: layer for n, layer in layers.items() if not n.startswith(name)}
-        return _Places(name, within, *blocks_of(self.model, within), first_token_tail(self.model))
+        return _Places(name, within, *blocks_of(self.model, within), tail_of(self.model))
+
+    @property
+    def below(self) -> int:
+        """How many blocks lie below the first adapted one."""
+        return len(self._places.below)
 
     @contextmanager
     def entered(self, layout: Layout, own_rows: bool = False, trunk: Tensor | None = None) -> Generator[Catch]:
@@ -98,9 +95,9 @@ class StackEngine:
             leaving.enter_context(swapped(self.model, {**within, **standing, name: catch}))
             hooks = [] if trunk is None else [(next(iter(blocks.values())), entering(trunk))]
             hooks += [] if own_rows else [(block, expander(layout)) for block in blocks.values()]
-            hooks += [] if tail is None else [(tail, first_token)]
             for module, hook in hooks:
                 leaving.callback(module.register_forward_pre_hook(hook, with_kwargs=True).remove)
+            leaving.enter_context(shortened(tail, layout))
             yield catch
 
     def features(
@@ -117,6 +114,7 @@ class StackEngine:
         mask = batch["attention_mask"]
         if self.site.pooling == "last":
             inputs |= {"position_ids": (mask.cumsum(dim=1) - 1).clamp(min=0), "use_cache": False}
+        layout.last = last_positions(mask) if self.site.pooling == "last" else None
         layout.rows, layout.expanded = len(mask) // (layout.samples if own_rows else 1), own_rows
         with self.entered(layout, own_rows, trunk) as catch:
             self.model(**inputs)
@@ -143,35 +141,42 @@ class StackEngine:
             self.model(**inputs)
         return catch.seen
 
-    def forward(self, batch: Mapping[str, Tensor], budget: int = 2048) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, batch: Mapping[str, Tensor], budget: int = 2048, trunk: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Features `[S, n, d]` and logits `[S, n, C]`, float32, without gradients; see `pieces` for `budget`."""
         found: dict[int, list[tuple[Tensor, Tensor]]] = {}
-        for first, features, logits in self.pieces(batch, budget):
+        for first, features, logits in self.pieces(batch, budget, trunk):
             found.setdefault(first, []).append((features, logits))
         whole = [[torch.cat([pair[k] for pair in chunk], dim=1) for chunk in found.values()] for k in (0, 1)]
         return torch.cat(whole[0]), torch.cat(whole[1])
 
-    def averaged(self, batch: Mapping[str, Tensor], budget: int = 2048) -> tuple[Tensor, Tensor]:
+    def averaged(
+        self, batch: Mapping[str, Tensor], budget: int = 2048, trunk: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Mean features `[n, d]` over the samples, and logits `[S, n, C]`; no more features are held at once."""
         sums: dict[int, list[Tensor]] = {}
         found: dict[int, list[Tensor]] = {}
-        for first, features, logits in self.pieces(batch, budget):
+        for first, features, logits in self.pieces(batch, budget, trunk):
             sums.setdefault(first, []).append(features.double().sum(dim=0))
             found.setdefault(first, []).append(logits)
         total = torch.stack([torch.cat(chunk) for chunk in sums.values()]).sum(dim=0)
         logits = torch.cat([torch.cat(chunk, dim=1) for chunk in found.values()])
         return (total / len(self.stack)).float(), logits
 
-    def predict(self, batch: Mapping[str, Tensor], budget: int = 2048) -> Tensor:
+    def predict(self, batch: Mapping[str, Tensor], budget: int = 2048, trunk: Tensor | None = None) -> Tensor:
         """Logits `[S, n, C]` alone."""
-        return self.averaged(batch, budget)[1]
+        return self.averaged(batch, budget, trunk)[1]
 
     @torch.inference_mode()
-    def pieces(self, batch: Mapping[str, Tensor], budget: int) -> Generator[tuple[int, Tensor, Tensor]]:
+    def pieces(
+        self, batch: Mapping[str, Tensor], budget: int, trunk: Tensor | None = None
+    ) -> Generator[tuple[int, Tensor, Tensor]]:
         """(number of the first sample, features `[s, n, d]`, logits `[s, n, C]`) of parts of the batch, rows in order.
 
         budget: tokens that run at once, padding included; rows are cut first, so that what lies below the first
         adapted block runs once for each row, and samples only where a single row of all of them is too long.
+        trunk: what enters that block, `[n, T, d]` (see `trunk`); what lies below is then left out.
         """
         rows, length = batch["attention_mask"].shape
         count = len(self.stack)
@@ -183,7 +188,8 @@ class StackEngine:
             for start in range(0, rows, step):
                 piece = {key: value[start : start + step] for key, value in batch.items()}
                 layout = Layout(len(part.stack), dropout=self.dropout, generators=self._generators(piece, first, part))
-                features = part.features(piece, layout)
+                known = None if trunk is None else trunk[start : start + step]
+                features = part.features(piece, layout, trunk=known)
                 if once:
                     features = features.expand(count, -1, -1)
                 yield first, features, (self if once else part).logits(features)

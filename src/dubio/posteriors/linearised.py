@@ -34,23 +34,29 @@ class LinearEngine:
         shifts = {name: wide_of(name, draws[name].to(values[name]) - values[name]) for name in names_of(values)}
         return cls(engine, {name: shift.float().contiguous() for name, shift in shifts.items()})
 
-    def averaged(self, batch: Mapping[str, Tensor], budget: int = 2048) -> tuple[Tensor, Tensor]:
+    def averaged(
+        self, batch: Mapping[str, Tensor], budget: int = 2048, trunk: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Features `[n, d]` of the adapter, and logits `[S, n, C]`, float32.
 
         budget: tokens that run at once, of which no more than TOKENS: the graph of the pass is kept for C passes back.
+        trunk: what enters the first adapted block, `[n, T, d]`.
         """
         rows, length = batch["attention_mask"].shape
         together = max(1, min(ROWS, min(budget, TOKENS) // length))
         step = together if runs_together(self.engine.model) else 1
         parts = [
-            self._piece({key: value[start : start + step] for key, value in batch.items()})
+            self._piece(
+                {key: value[start : start + step] for key, value in batch.items()},
+                None if trunk is None else trunk[start : start + step],
+            )
             for start in range(0, rows, step)
         ]
         return torch.cat([features for features, _ in parts]), torch.cat([logits for _, logits in parts], dim=1)
 
     @torch.inference_mode(False)
-    def _piece(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        features, logits, leaves = on_own_copies(self.engine, batch)
+    def _piece(self, batch: Mapping[str, Tensor], trunk: Tensor | None) -> tuple[Tensor, Tensor]:
+        features, logits, leaves = on_own_copies(self.engine, batch, trunk)
         moved: list[Tensor] = []
         for c in range(logits.shape[1]):
             column = torch.zeros_like(logits)

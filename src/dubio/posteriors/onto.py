@@ -39,6 +39,7 @@ from dubio.posteriors.sampling import Sampler, sample, sample_rows
 from dubio.posteriors.stack import AdapterStack
 from dubio.posteriors.store import Stored
 from dubio.posteriors.tfb import Tfb
+from dubio.posteriors.trunk import Trunks
 
 LINEAR_SAMPLES = 50  # of the linearised network, where more of them cost no passes
 SEARCH_SAMPLES = 20  # the same, at each prior precision that is tried
@@ -180,10 +181,11 @@ def prove_stack(engine: StackEngine, model: AdaptedModel) -> None:
 def _nll_of(name: str, source: Source, rows: LabelledTexts, samples: int) -> Callable[[Posterior], float]:
     """Posterior -> NLL of its mean prediction on SEARCH_ROWS of the rows, drawn by a fixed seed."""
     texts, pairs, labels = _searched_rows(rows)
+    trunks = Trunks()
 
     def nll(posterior: Posterior) -> float:
         count = 1 if posterior.facts.get("sigma") == 0 else samples  # without noise all samples are one
-        sampler = Sampler(source.host, _stored(name, posterior, source), count)
+        sampler = Sampler(source.host, _stored(name, posterior, source), count, trunks=trunks)
         mean = log_mean(sample(sampler, texts, pairs, Extraction(show=False)))
         return -float(mean[np.arange(len(labels)), labels].mean())
 

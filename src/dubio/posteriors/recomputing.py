@@ -14,33 +14,32 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from dubio.posteriors.blocks import first_token
 from dubio.posteriors.stack import Layout, StackedDense, StackedLinear, swapped
+from dubio.posteriors.tail import Tail, shortened
 
 
 def recomputed(
-    blocks: Mapping[str, nn.Module], layers: Mapping[str, StackedLinear | StackedDense], tail: nn.Module | None,
+    blocks: Mapping[str, nn.Module], layers: Mapping[str, StackedLinear | StackedDense], tail: Tail | None,
     layout: Layout,
 ) -> tuple[dict[str, nn.Module], dict[str, StackedLinear | StackedDense]]:  # fmt: skip
-    """(what stands for the blocks, by name; the layers that lie in none of them). tail: see `first_token_tail`."""
+    """(what stands for the blocks, by name; the layers that lie in none of them). tail: see `tail_of`."""
     made: dict[str, nn.Module] = {}
     for name, block in blocks.items():
         inside = {n.removeprefix(f"{name}."): layer for n, layer in layers.items() if n.startswith(f"{name}.")}
-        own = tail if any(module is tail for module in block.modules()) else None
+        own = tail if tail is not None and any(module is tail.module for module in block.modules()) else None
         made[name] = Recomputed(block, partial(_entered, block, inside, own, layout), layout.generators)
     return made, {n: layer for n, layer in layers.items() if not n.startswith(tuple(f"{name}." for name in blocks))}
 
 
 @contextmanager
 def _entered(
-    block: nn.Module, inside: Mapping[str, StackedLinear | StackedDense], tail: nn.Module | None, layout: Layout
+    block: nn.Module, inside: Mapping[str, StackedLinear | StackedDense], tail: Tail | None, layout: Layout
 ) -> Generator[None]:  # fmt: skip
     for layer in inside.values():  # another pass of the same engine may have come between
         layer.layout = layout
     with ExitStack() as leaving:
         leaving.enter_context(swapped(block, inside))
-        if tail is not None:
-            leaving.callback(tail.register_forward_pre_hook(first_token, with_kwargs=True).remove)
+        leaving.enter_context(shortened(tail, layout))
         yield
 
 

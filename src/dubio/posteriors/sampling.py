@@ -25,6 +25,7 @@ from dubio.posteriors.forms import form_of
 from dubio.posteriors.linearised import LinearEngine
 from dubio.posteriors.stack import moved
 from dubio.posteriors.store import Stored
+from dubio.posteriors.trunk import Trunks
 from dubio.progress import progress
 
 Averaging = StackEngine | LinearEngine  # both give a batch's mean features and the logits of all samples
@@ -32,12 +33,16 @@ Averaging = StackEngine | LinearEngine  # both give a batch's mean features and 
 
 @dataclass(frozen=True)
 class Sampler:
-    """S adapters drawn from a stored posterior, on their base. Raises DubioError on another base."""
+    """S adapters drawn from a stored posterior, on their base. Raises DubioError on another base.
+
+    trunks: where the trunk of rows is kept that are to be sampled more than once.
+    """
 
     host: AdaptedModel
     stored: Stored
     samples: int | None = None
     seed: int = 0
+    trunks: Trunks | None = None
 
     def engine(self) -> StackEngine:
         """The engine with the drawn stack in it."""
@@ -97,7 +102,7 @@ def sample_rows(
     with progress(f"sampling {sampler.stored.name}", len(texts), show=how.show) as advance:
         parts: list[tuple[Float32, Float32]] = []
         for block in blocks_of(texts, pairs, how.shard_rows):
-            parts.append(_block(sampler.host, engine, block, how))
+            parts.append(_block(sampler.host, engine, block, how, sampler.trunks))
             advance(len(block.texts))
     return np.concatenate([z for z, _ in parts]), np.concatenate([table for _, table in parts], axis=1)
 
@@ -114,7 +119,7 @@ def sample_to(
             path = cache / f"{key}.safetensors"
             if not _is_whole(path, len(block.texts)):
                 engine, start = engine or sampler.averaging(), time.perf_counter()
-                features, table = _block(sampler.host, engine, block, how)
+                features, table = _block(sampler.host, engine, block, how, sampler.trunks)
                 with atomic_path(path) as temporary:
                     spent = np.array([time.perf_counter() - start])
                     save_file({"features": features, "log_probabilities": table, "seconds": spent}, temporary)
@@ -128,15 +133,19 @@ def seconds_of(shards: Sequence[Path]) -> float:
     return float(sum(map_arrays(path)["seconds"][0] for path in shards))
 
 
-def _block(host: AdaptedModel, engine: Averaging, block: Block, how: Extraction) -> tuple[Float32, Float32]:
+def _block(
+    host: AdaptedModel, engine: Averaging, block: Block, how: Extraction, trunks: Trunks | None = None
+) -> tuple[Float32, Float32]:
     """Mean features `[n, d]` and log-probabilities `[S, n, C]` of a block, in the rows' own order."""
     tokens = tokenize(host, block.texts, block.pairs)
     lengths = np.array([len(ids) for ids in tokens["input_ids"]])
     features, out = np.empty((0, 0), np.float32), np.empty((0, 0, 0), np.float32)
     budget = how.budget(host)
+    below = engine.engine if isinstance(engine, LinearEngine) else engine
+    trunk = None if trunks is None else trunks.read(below, host, tokens)
     for rows in batches(lengths, budget):
         batch = pad({key: [values[i] for i in rows] for key, values in tokens.items()}, host)
-        mean, logits = engine.averaged(batch, budget)
+        mean, logits = engine.averaged(batch, budget, None if trunk is None else trunk.of(rows))
         if not len(out):
             features = np.empty((len(lengths), mean.shape[1]), dtype=np.float32)
             out = np.empty((len(logits), len(lengths), logits.shape[2]), dtype=np.float32)

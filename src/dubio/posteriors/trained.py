@@ -37,6 +37,7 @@ from dubio.posteriors.state import Progress
 from dubio.posteriors.store import FOLDER, Stored, save_posterior
 from dubio.posteriors.swag import SCALES, Moments
 from dubio.posteriors.training import train_stack
+from dubio.posteriors.trunk import sharing_trunks
 
 MEMBERS: Mapping[str, type[Ensemble]] = {"ensemble": Ensemble, "kfold": KFold}  # trained apart, and all kept
 # Of the divergence: weight in the loss, rate of its own descent, schedule (see `optimising`).
@@ -108,15 +109,16 @@ def train_posterior(
     work = out / ".posterior-training"
     seeds = tuple(plan.seed + m for m in range(extra.members if name in MEMBERS else 1))
     first = stack_plan(name, plan, extra, seeds)
-    found = train_stack(parameters, *rows, first, work=work)
-    if name in MEMBERS:
-        posterior: Posterior = MEMBERS[name].of(found.best, best_epoch=found.best_epoch)
-    elif isinstance(parameters, BlobParameters):
-        posterior = parameters.posterior(found.best)
-    elif isinstance(parameters, RankDropoutParameters):
-        posterior = parameters.posterior(found.best, extra.prune_above)
-    else:
-        posterior = _collect(parameters, rows, first, extra, (found, work))
+    with sharing_trunks():
+        found = train_stack(parameters, *rows, first, work=work)
+        if name in MEMBERS:
+            posterior: Posterior = MEMBERS[name].of(found.best, best_epoch=found.best_epoch)
+        elif isinstance(parameters, BlobParameters):
+            posterior = parameters.posterior(found.best)
+        elif isinstance(parameters, RankDropoutParameters):
+            posterior = parameters.posterior(found.best, extra.prune_above)
+        else:
+            posterior = _collect(parameters, rows, first, extra, (found, work))
     count = extra.members if name in MEMBERS else posterior.samples
     posterior = posterior.with_facts(
         seconds=sum(epoch["seconds"] for epoch in found.history) + posterior.facts.get("seconds", 0.0),

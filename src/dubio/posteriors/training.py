@@ -23,7 +23,6 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
-from torch.nn.utils.rnn import pad_sequence
 
 from dubio.adapters.training import LabelledTexts
 from dubio.arrays import Int64
@@ -37,9 +36,9 @@ from dubio.posteriors.optimising import StackPlan, clip, kl_share, optimiser_of,
 from dubio.posteriors.parameters import Parameters
 from dubio.posteriors.stack import AdapterStack, Layout, LowRank
 from dubio.posteriors.state import Carried, Progress, read_state, write_state
+from dubio.posteriors.trunk import Trunk, Trunks, sharing_trunks
 from dubio.progress import progress
 
-TRUNK_BYTES = 2 << 30  # of hidden states that may be kept
 GROUP = 50  # batches whose rows are sorted by length together
 
 Watcher = Callable[[int, int, Mapping[str, Tensor]], None]  # (epoch from 0, step of it from 1, parameters)
@@ -60,9 +59,9 @@ def train_stack(
         "validation": validation.sha256, "begin": _digest(begin), "carried": "" if carried is None else carried.key,
     })  # fmt: skip
     state = run.begin(work, begin, carried)
-    run.read_trunk()
     total = plan.epochs * run.steps
-    with progress("training", total, "steps", plan.show) as advance:
+    with sharing_trunks() as trunks, progress("training", total, "steps", plan.show) as advance:
+        spent = run.read_trunks(trunks, validation)
         advance(len(state.history) * run.steps)
         for epoch in range(len(state.history), plan.epochs):
             losses, start = torch.zeros(len(plan.seeds)), time.perf_counter()
@@ -71,12 +70,12 @@ def train_stack(
                 if watch is not None:
                     watch(epoch, step, state.values)
                 advance(1)
-            accuracy, nll = validate(parameters, state.values, validation)
+            accuracy, nll = validate(parameters, state.values, validation, trunks)
             if not (bool(torch.isfinite(losses).all()) and np.isfinite(nll).all()):
                 raise DubioError(f"training diverged in epoch {epoch + 1}: its loss is no number; lower learning_rate")
             state.history.append({
                 "train_loss": (losses / run.steps).tolist(), "accuracy": accuracy.tolist(), "nll": nll.tolist(),
-                "seconds": round(time.perf_counter() - start, 2),
+                "seconds": round(time.perf_counter() - start + (spent if epoch == 0 and begin is None else 0.0), 2),
             })  # fmt: skip
             _keep_best(state, epoch, accuracy)
             if epoch + 1 in plan.keep:
@@ -87,17 +86,19 @@ def train_stack(
 
 
 def validate(
-    parameters: Parameters, values: Mapping[str, Tensor], rows: LabelledTexts
+    parameters: Parameters, values: Mapping[str, Tensor], rows: LabelledTexts, trunks: Trunks | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Accuracy `[M]` and mean NLL `[M]` (nats) of the members on the same rows."""
+    """Accuracy `[M]` and mean NLL `[M]` (nats) of the members on the same rows; trunks: where their trunk is kept."""
     host = parameters.host
     with torch.no_grad():
         stack = parameters.stack(values)
     engine = StackEngine(host.model, host.site, stack, host.inputs)
     tokens = tokenize(host, rows.texts, rows.pairs)
+    trunk = None if trunks is None else trunks.read(engine, host, tokens)
     logits = np.empty((len(stack), len(rows.labels), len(host.labels)), dtype=np.float32)
     for at in batches(np.array([len(ids) for ids in tokens["input_ids"]]), 4096):
-        logits[:, at] = engine.predict(_batch(parameters, tokens, at)).cpu().numpy()
+        known = None if trunk is None else trunk.of(at)
+        logits[:, at] = engine.predict(_batch(parameters, tokens, at), trunk=known).cpu().numpy()
     labels = torch.from_numpy(rows.labels)
     nll = [float(cross_entropy(torch.from_numpy(table).double(), labels)) for table in logits]
     return (logits.argmax(axis=2) == rows.labels).mean(axis=1), np.array(nll)
@@ -127,7 +128,7 @@ class _Run:
         self.own = rows_of_members(_folds_of(train, plan), len(plan.seeds)) if plan.folds else everything
         self.rows = min(len(rows) for rows in self.own)  # what folds have more than the others waits for another epoch
         self.steps = -(-self.rows // plan.batch_size)
-        self.trunk: dict[int, Tensor] = {}
+        self.trunk: Trunk | None = None
         host = parameters.host
         self.key = sha256_json({
             **{name: value for name, value in plan.__dict__.items() if name != "recompute"},
@@ -137,22 +138,18 @@ class _Run:
             "torch": torch.__version__, **host.hashes, **(about or {}),
         })  # fmt: skip
 
-    def read_trunk(self) -> None:
-        """What enters the first adapted block, row by row, once for all epochs and members, where memory allows."""
+    def read_trunks(self, trunks: Trunks, validation: LabelledTexts) -> float:
+        """What enters the first adapted block, once for all epochs and members, where memory allows.
+
+        Returns the seconds that this takes, also where another run has read it before.
+        """
         host = self.parameters.host
         with torch.no_grad():
             stack = self.parameters.stack({n: v[:1] for n, v in self.parameters.start(self.plan.seeds[:1]).items()})
         engine = StackEngine(host.model, host.site, stack, host.inputs)
-        width = int(getattr(host.model.config, "hidden_size", 0))
-        if not 0 < int(self.lengths.sum()) * width * 4 <= TRUNK_BYTES:
-            return
-        rows: dict[int, Tensor] = {}
-        for at in batches(self.lengths, 4096):
-            seen = engine.trunk(_batch(self.parameters, self.tokens, at))
-            if seen is None:
-                return
-            rows |= {int(i): seen[k, : self.lengths[i]].clone() for k, i in enumerate(at)}
-        self.trunk = rows
+        self.trunk = trunks.read(engine, host, self.tokens)
+        held = trunks.read(engine, host, tokenize(host, validation.texts, validation.pairs))
+        return sum(trunk.seconds for trunk in (self.trunk, held) if trunk is not None)
 
     def begin(
         self, work: Path | None, start: Mapping[str, Tensor] | None = None, carried: Carried | None = None
@@ -217,7 +214,7 @@ class _Run:
             stack, rows = whole.take(part), chosen[part]
             layout = Layout(len(rows), dropout=self.plan.dropout, generators=generators[part])
             engine = StackEngine(host.model, host.site, stack, host.inputs, recompute=self.plan.recompute)
-            trunk = pad_sequence([self.trunk[int(i)] for i in rows.ravel()], batch_first=True) if self.trunk else None
+            trunk = None if self.trunk is None else self.trunk.of(rows.ravel())
             batch = _batch(self.parameters, self.tokens, rows.ravel())
             logits = engine.logits(engine.features(batch, layout, True, trunk))
             labels = self.labels[torch.from_numpy(rows)]
