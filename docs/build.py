@@ -19,6 +19,7 @@ from dubio.scores.registry import METHODS, Method, get_method, sampled_names
 
 DOCS = Path(__file__).resolve().parent
 MEASURED, GRIDS, README = DOCS / "measured.py", DOCS / "measured_grids.py", DOCS.parent / "README.md"
+PICTURES = DOCS / "pictures.py"
 SCORES = DOCS.parent / "src" / "dubio" / "scores"
 BOUNDS = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤", "min_length": "entries ≥"}
 
@@ -39,6 +40,7 @@ def write() -> None:
     for path, text in made.items():
         write_text(DOCS / path, text)
     write_text(README, readme())
+    runpy.run_path(str(PICTURES))["stages"](DOCS / "stages.svg")
     for path in (DOCS / "methods").glob("*.md"):
         if f"methods/{path.name}" not in made:
             path.unlink()

@@ -61,5 +61,13 @@ def test_writing_restores_missing_pages_and_removes_stale_ones(tmp_path, monkeyp
     monkeypatch.setitem(own, "readme", lambda: "the front page")
     BUILD["write"]()
     assert (tmp_path.parent / "README.md").read_text(encoding="utf-8") == "the front page"
-    assert {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*.*")} == PAGES.keys()
+    assert {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*.*")} == {*PAGES, "stages.svg"}
     assert (tmp_path / "methods.md").read_text(encoding="utf-8") == PAGES["methods.md"]
+
+
+def test_pictures_are_of_the_numbers_that_are_committed(tmp_path):
+    made = runpy.run_path(str(DOCS / "pictures.py"))
+    digest = made["drawn_from"]("stages.svg")
+    assert digest in (DOCS / "stages.svg").read_text(encoding="utf-8"), "stale: run `make docs`"
+    made["stages"](tmp_path / "stages.svg")
+    assert digest in (tmp_path / "stages.svg").read_text(encoding="utf-8")
