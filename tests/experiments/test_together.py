@@ -12,6 +12,7 @@ from dubio.errors import DubioError
 from dubio.experiments.running import LocalExecutor
 from dubio.experiments.together import alike
 from dubio.posteriors import together, training
+from dubio.posteriors.engine import StackEngine
 
 
 def adapters(folder):
@@ -57,6 +58,28 @@ def test_only_plain_adapters_that_differ_in_the_seed_alone_are_alike(small, tmp_
     assert alike([step for step in whole.steps() if step.cell.seed == 0]) == []
     own, _ = made(tmp_path / "b", {**values, "trainer": "transformers"})
     assert alike(own.steps()) == []
+
+
+def test_adapters_of_one_set_read_what_lies_below_them_once(small, tmp_path, monkeypatch):
+    """Two posteriors of one cell with the last block adapted, and the adapter; those of another set read their own."""
+    seen, read = [], StackEngine.trunk
+
+    def counted(engine, batch):
+        seen.append(len(batch["input_ids"]))
+        return read(engine, batch)
+
+    monkeypatch.setattr(StackEngine, "trunk", counted)
+    own = {"ensemble": {"plan": {"members": 2}}, "swag_lora": {"plan": {"swag_epochs": 1}}}
+    values = config(small, methods=["softmax_response"], posteriors=own, seeds=[0])
+    values["training"] = {**values["training"], "top_layers": 1}
+    values["data"]["others"] = {**values["data"]["topics"], "seed": 7}
+    whole, status, _ = run(tmp_path, values)
+    assert status.complete
+    records = [json.loads(path.read_text()) for path in tmp_path.rglob("dubio_training.json")]
+    assert len(records) == 6
+    rows = {record["train"]["sha256"]: record["train"]["rows"] + record["validation"]["rows"] for record in records}
+    assert (len(rows), sum(seen)) == (2, sum(rows.values()))
+    assert whole.folder.exists()
 
 
 def test_a_group_that_fails_is_left_to_its_steps(small, tmp_path, monkeypatch):

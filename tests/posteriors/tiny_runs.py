@@ -22,8 +22,8 @@ def rows(count=80, seed=0):
     return LabelledTexts(texts, None, labels.astype(np.int64), f"rows-{seed}-{count}")
 
 
-def parameters(family="bert", kind=LoraParameters, rank=4, penalty_targets=None):
-    host, missing = load_host(str(base_folder(family)), [f"c{i}" for i in range(CLASSES)], max_length=32)
+def parameters(family="bert", kind=LoraParameters, rank=4, penalty_targets=None, base=None):
+    host, missing = load_host(str(base or base_folder(family)), [f"c{i}" for i in range(CLASSES)], max_length=32)
     targets = targets_of(host, penalty_targets or lora_targets(host.model))
     return kind(host, targets, rank, 2.0, fresh_layers(host, missing))
 

@@ -10,6 +10,7 @@ pooled      represent of every seed   -> TABLE.safetensors: their mean features 
 import json
 import time
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,6 @@ from dubio.workflow.tables import repeats
 
 QUIET = Extraction(show=False)
 HEAD = "head"
-_TRUNKS = Trunks()  # of the cell that this process is at: its adapters are trained on the same rows
 
 
 def adapter(step: Step, folder: Path, _: StepStore) -> dict[str, Any]:
@@ -54,16 +54,16 @@ def adapter(step: Step, folder: Path, _: StepStore) -> dict[str, Any]:
     split = _split(step)
     check_device(step.where["device"])
     plan = TrainingPlan(**facts["plan"], device=step.where["device"], show=False)
-    with sharing_trunks(_TRUNKS):
-        if (out / "adapter_config.json").exists():
-            pass
-        elif "posterior" in facts:
-            extra = PosteriorPlan(**facts["own"], recompute=step.where["recompute"])
-            train_posterior(facts["posterior"], base, labels, rows, out, plan, extra, choices)
-        elif facts["trainer"] == "stack":
-            train_posterior("ensemble", base, labels, rows, out, plan, PosteriorPlan(members=1), choices)
-        else:
-            train_adapter(base, labels, *rows, out, plan, choices)
+    if (out / "adapter_config.json").exists():
+        pass
+    elif "posterior" not in facts and facts["trainer"] != "stack":
+        train_adapter(base, labels, *rows, out, plan, choices)
+    else:
+        kind, extra = "ensemble", PosteriorPlan(members=1)
+        if "posterior" in facts:
+            kind, extra = facts["posterior"], PosteriorPlan(**facts["own"], recompute=step.where["recompute"])
+        with sharing_trunks(_trunks_of(step.cell.model, step.cell.data, step.where["root"])):
+            train_posterior(kind, base, labels, rows, out, plan, extra, choices)
     record = json.loads((out / "dubio_training.json").read_text(encoding="utf-8"))
     spent = sum(epoch.get("seconds", 0.0) for epoch in record.get("history", ()))
     return {
@@ -71,6 +71,12 @@ def adapter(step: Step, folder: Path, _: StepStore) -> dict[str, Any]:
         "validation_accuracy": record["validation_accuracy"], "best_epoch": record["best_epoch"],
         "trained_seconds": round(spent / len(record.get("together", (0,))), 3),
     }  # fmt: skip
+
+
+@lru_cache(maxsize=1)
+def _trunks_of(*_: str) -> Trunks:
+    """Of one model and set, whose adapters are trained on the same rows; those of another take their place."""
+    return Trunks()
 
 
 def adapter_inputs(step: Step) -> tuple[str, list[str], tuple[LabelledTexts, LabelledTexts], Choices | None]:

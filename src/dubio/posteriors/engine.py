@@ -75,8 +75,8 @@ class StackEngine:
 
     @property
     def below(self) -> int:
-        """How many blocks lie below the first adapted one."""
-        return len(self._places.below)
+        """How many blocks lie below the first adapted one; 0 where more than hidden states goes between blocks."""
+        return len(self._places.below) if has_trunk(self.model) else 0
 
     @contextmanager
     def entered(self, layout: Layout, own_rows: bool = False, trunk: Tensor | None = None) -> Generator[Catch]:
@@ -126,11 +126,12 @@ class StackEngine:
         pooled = self.site.pool(seen, mask if own_rows else layout.expand(mask))
         return pooled.reshape(layout.samples, layout.rows, -1)
 
+    @torch.inference_mode(False)  # what trains, or takes Jacobians, goes on from it
     @torch.no_grad()
     def trunk(self, batch: Mapping[str, Tensor]) -> Tensor | None:
         """`[n, T, d]` what enters the first adapted block; None where no block lies below it, or blocks need more."""
-        name, _, below, blocks, _ = self._places
-        if not below or not has_trunk(self.model):
+        name, _, _, blocks, _ = self._places
+        if not self.below:
             return None
         first, *rest = blocks
         catch = Catch()
@@ -144,7 +145,7 @@ class StackEngine:
     def forward(
         self, batch: Mapping[str, Tensor], budget: int = 2048, trunk: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Features `[S, n, d]` and logits `[S, n, C]`, float32, without gradients; see `pieces` for `budget`."""
+        """Features `[S, n, d]` and logits `[S, n, C]`, float32, without gradients; the rest: see `pieces`."""
         found: dict[int, list[tuple[Tensor, Tensor]]] = {}
         for first, features, logits in self.pieces(batch, budget, trunk):
             found.setdefault(first, []).append((features, logits))

@@ -56,7 +56,8 @@ class LinearEngine:
 
     @torch.inference_mode(False)
     def _piece(self, batch: Mapping[str, Tensor], trunk: Tensor | None) -> tuple[Tensor, Tensor]:
-        features, logits, leaves = on_own_copies(self.engine, batch, trunk)
+        known = None if trunk is None else trunk.clone()  # whatever mode it was padded in
+        features, logits, leaves = on_own_copies(self.engine, batch, known)
         moved: list[Tensor] = []
         for c in range(logits.shape[1]):
             column = torch.zeros_like(logits)

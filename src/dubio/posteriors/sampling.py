@@ -68,7 +68,8 @@ class Sampler:
     @property
     def key(self) -> str:
         """What the samples depend on besides model and texts."""
-        return sha256_json([self.stored.name, self.stored.sha256, self.samples or self.stored.samples, self.seed])
+        own = (self.stored.name, self.stored.sha256, self.samples or self.stored.samples, self.seed)
+        return sha256_json(["2", *own])  # how the numbers of a pass are laid out, which masks are drawn along
 
 
 def sampler_of(model: AdaptedModel, host: AdaptedModel, stored: Stored) -> Sampler:

@@ -115,7 +115,7 @@ def concatenate(stacks: list[AdapterStack]) -> AdapterStack:
 class Layout:
     """How rows lie in the batch that is running: `samples` S, `rows` n, and whether it is `expanded` to S * n already.
 
-    last: `[rows]` the token of each row that a decoder's head looks at.
+    last: the token of each row of the batch that a decoder's head looks at.
     common: what the first adapted block takes, laid out for all samples and as the n rows that it is made of.
     dropout: share of the inputs of A that is dropped, one mask a token, from `generators`, one a sample; the signs of
     flipout come from them too.

@@ -53,6 +53,7 @@ def train_stack(
 
     work: folder for the state after each epoch, from which a killed run resumes. watch: called after every step;
     carried: what it gathers, kept with the state. begin: parameters to start from instead of the members' own start.
+    The seconds of the first epoch hold the reading of what lies below the adapted blocks.
     Raises DubioError where a loss is no number: the run has diverged, and nothing of that epoch is kept.
     """
     run = _Run(parameters, train, plan, {
@@ -61,7 +62,9 @@ def train_stack(
     state = run.begin(work, begin, carried)
     total = plan.epochs * run.steps
     with sharing_trunks() as trunks, progress("training", total, "steps", plan.show) as advance:
-        spent = run.read_trunks(trunks, validation)
+        start = time.perf_counter()
+        alone = run.read_trunks(trunks, validation)
+        read = alone if begin is None else time.perf_counter() - start  # what a run before it has read is that one's
         advance(len(state.history) * run.steps)
         for epoch in range(len(state.history), plan.epochs):
             losses, start = torch.zeros(len(plan.seeds)), time.perf_counter()
@@ -75,7 +78,7 @@ def train_stack(
                 raise DubioError(f"training diverged in epoch {epoch + 1}: its loss is no number; lower learning_rate")
             state.history.append({
                 "train_loss": (losses / run.steps).tolist(), "accuracy": accuracy.tolist(), "nll": nll.tolist(),
-                "seconds": round(time.perf_counter() - start + (spent if epoch == 0 and begin is None else 0.0), 2),
+                "seconds": round(time.perf_counter() - start + (read if epoch == 0 else 0.0), 2),
             })  # fmt: skip
             _keep_best(state, epoch, accuracy)
             if epoch + 1 in plan.keep:
@@ -141,7 +144,7 @@ class _Run:
     def read_trunks(self, trunks: Trunks, validation: LabelledTexts) -> float:
         """What enters the first adapted block, once for all epochs and members, where memory allows.
 
-        Returns the seconds that this takes, also where another run has read it before.
+        Returns the seconds that this takes alone: also where another run has read it before.
         """
         host = self.parameters.host
         with torch.no_grad():

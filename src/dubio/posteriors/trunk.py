@@ -5,7 +5,6 @@ batch. The base is frozen and its dropouts are off, so they are the same for eve
 """
 
 import time
-from collections import OrderedDict
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -43,36 +42,31 @@ class Trunk:
 
 
 class Trunks:
-    """Those that were read, by base, block and tokens, within `limit` bytes; the longest unused go first."""
+    """Those that were read, by base, block and tokens, until their `limit` of bytes is reached."""
 
     def __init__(self, limit: int = LIMIT) -> None:
         self.limit = limit
-        self.kept: OrderedDict[str, Trunk] = OrderedDict()
+        self.kept: dict[str, Trunk] = {}
 
     def read(self, engine: StackEngine, host: AdaptedModel, tokens: Mapping[str, list[list[int]]]) -> Trunk | None:
-        """Of rows of token ids (`tokenize`); None where nothing lies below the first adapted block, where the blocks of
-        this family need more than hidden states, or where the rows do not fit.
+        """Of rows of token ids (`tokenize`); None where nothing is to be read below the first adapted block, or where
+        there is no room for these rows beside the others.
         """
         if not engine.below:
             return None
-        key = sha256_json([
-            host.hashes["base"], host.hashes["config"], host.precision, host.device, engine.below, tokens
-        ])  # fmt: skip
+        own = {name: host.hashes[name] for name in ("base", "config")}
+        key = sha256_json([own, host.precision, host.device, engine.below, tokens])
         if key in self.kept:
-            self.kept.move_to_end(key)
             return self.kept[key]
         lengths = np.array([len(ids) for ids in tokens["input_ids"]])
         width = int(getattr(host.model.config, "hidden_size", 0)) * (4 if host.precision == "float32" else 2)
         size = int(lengths.sum()) * width
-        if not 0 < size <= self.limit:
+        if not 0 < size <= self.limit - sum(trunk.bytes for trunk in self.kept.values()):
             return None
-        while self.kept and size + sum(trunk.bytes for trunk in self.kept.values()) > self.limit:
-            self.kept.popitem(last=False)
         start, found = time.perf_counter(), dict[int, Tensor]()
         for at in batches(lengths, _BUDGET):
             seen = engine.trunk(pad({name: [values[i] for i in at] for name, values in tokens.items()}, host))
-            if seen is None:
-                return None
+            assert seen is not None
             found |= {int(i): seen[k, : lengths[i]].clone() for k, i in enumerate(at)}
         self.kept[key] = Trunk([found[i] for i in range(len(lengths))], time.perf_counter() - start)
         return self.kept[key]
@@ -83,12 +77,10 @@ _SHARED: ContextVar[Trunks | None] = ContextVar("trunks", default=None)
 
 @contextmanager
 def sharing_trunks(trunks: Trunks | None = None) -> Generator[Trunks]:
-    """Training runs inside it read the trunk of the same rows once: into those of the outermost, or `trunks`."""
-    around = _SHARED.get()
-    if around is not None:
-        yield around
-        return
-    found = Trunks() if trunks is None else trunks
+    """Training runs inside it read the trunk of the same rows once: into `trunks`, or those of the context around, or
+    new ones that go at its end.
+    """
+    found = trunks if trunks is not None else (_SHARED.get() or Trunks())
     token = _SHARED.set(found)
     try:
         yield found
