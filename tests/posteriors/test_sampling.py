@@ -112,7 +112,9 @@ def test_memory_is_that_of_a_shard():
 def test_a_row_that_is_no_number_is_named(monkeypatch):
     made = sampler()
 
-    def spoil(self, batch, budget=0, averaged=StackEngine.averaged):
+    averaged = StackEngine.averaged
+
+    def spoil(self, batch, *_):
         features, logits = (value.clone() for value in averaged(self, batch))
         logits[2, (batch["attention_mask"].sum(dim=1) == 3) & (batch["input_ids"][:, 1] == marked)] = torch.nan
         return features, logits
@@ -191,7 +193,9 @@ def test_what_all_samples_share_runs_once(monkeypatch):
     assert shared.stack.shared_body
     assert not engine.stack.shared_body
     seen = []
-    monkeypatch.setattr(StackEngine, "features", lambda *a, f=StackEngine.features: seen.append(a[2].samples) or f(*a))
+    monkeypatch.setattr(
+        StackEngine, "features", lambda *a, f=StackEngine.features, **k: seen.append(a[2].samples) or f(*a, **k)
+    )
     batch = dict(made.host.tokenizer(TEXTS, padding=True, return_tensors="pt"))
     _, logits = shared.forward(batch)
     assert set(seen) == {1}
