@@ -54,16 +54,15 @@ def adapter(step: Step, folder: Path, _: StepStore) -> dict[str, Any]:
     split = _split(step)
     check_device(step.where["device"])
     plan = TrainingPlan(**facts["plan"], device=step.where["device"], show=False)
-    if (out / "adapter_config.json").exists():
-        pass
-    elif "posterior" not in facts and facts["trainer"] != "stack":
-        train_adapter(base, labels, *rows, out, plan, choices)
-    else:
-        kind, extra = "ensemble", PosteriorPlan(members=1)
-        if "posterior" in facts:
-            kind, extra = facts["posterior"], PosteriorPlan(**facts["own"], recompute=step.where["recompute"])
-        with sharing_trunks(_trunks_of(step.cell.model, step.cell.data, step.where["root"])):
-            train_posterior(kind, base, labels, rows, out, plan, extra, choices)
+    if not (out / "adapter_config.json").exists():
+        if "posterior" not in facts and facts["trainer"] != "stack":
+            train_adapter(base, labels, *rows, out, plan, choices)
+        else:
+            kind, extra = "ensemble", PosteriorPlan(members=1)
+            if "posterior" in facts:
+                kind, extra = facts["posterior"], PosteriorPlan(**facts["own"], recompute=step.where["recompute"])
+            with sharing_trunks(_trunks_of(step.cell.model, step.cell.data, step.where["root"])):
+                train_posterior(kind, base, labels, rows, out, plan, extra, choices)
     record = json.loads((out / "dubio_training.json").read_text(encoding="utf-8"))
     spent = sum(epoch.get("seconds", 0.0) for epoch in record.get("history", ()))
     return {
