@@ -187,6 +187,7 @@ def test_published_systems_stand_beside(results, tmp_path):
         {"theirs": "LoRA", "config": "r=8", "ours": "adapter"},
         {"theirs": "B-LoRA-XS", "ours": "cores", "data": "Other"},
         {"theirs": "nothing", "ours": "lora_xs"},
+        {"theirs": "LoRA", "config": "r=2", "ours": "ensemble", "members": True},
     ]}  # fmt: skip
     values["data"]["topics"]["published"] = "S1"
     folder, table = with_config(results, tmp_path, values), tmp_path / "published.csv"
@@ -204,9 +205,13 @@ def test_published_systems_stand_beside(results, tmp_path):
     assert rows[0][5:] == ["86.5", rows[0][6], "–", rows[0][8], "–"]
     assert float(rows[0][4]) == pytest.approx(own, abs=0.06)
     assert (rows[1][1], rows[1][3], rows[1][5], rows[1][7]) == ("B-LoRA-XS", "big Other", "91.2", "0.250")
-    assert len(rows) == 2
+    assert rows[2][:2] == ["LoRA ensemble, its members", "LoRA (r=2)"]
+    facts = [json.loads((results / f"tiny-topics-{seed}.json").read_text())["members"]["ensemble"] for seed in (0, 1)]
+    for column, metric, digits in ((4, "accuracy", 100), (6, "nll", 1), (8, "ece_equal_width_15", 100)):
+        assert float(rows[2][column]) == pytest.approx(digits * sum(f[metric] for f in facts) / 2, abs=0.0006 * digits)
+    assert len(rows) == 3
     assert {r["published"] for r in parquet.read_table(tmp_path / "out" / "published_systems.parquet").to_pylist()} == {
-        0.865, 0.912, 0.25, None
+        0.865, 0.912, 0.25, 0.1, None
     }  # fmt: skip
     values["published"]["systems"][0]["ours"] = "nowhere"
     (folder / "config.yaml").write_text(yaml.safe_dump(values))

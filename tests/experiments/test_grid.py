@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from sklearn.metrics import roc_auc_score
 from tiny_grid import config, made, run
 
@@ -16,13 +17,15 @@ from dubio.experiments.splits import read_split
 from dubio.experiments.steps import cells_of
 from dubio.experiments.store import StepStore
 from dubio.experiments.work import run_step
+from dubio.metrics import ece
 from dubio.models.cache import map_arrays
-from dubio.models.extraction import Extraction
+from dubio.models.extraction import Extraction, extract
 from dubio.models.loading import load
 from dubio.posteriors.folds import fold_numbers
 from dubio.posteriors.hosts import host_under
 from dubio.posteriors.sampling import Sampler, sample
 from dubio.posteriors.store import load_posterior
+from dubio.posteriors.trunk import Trunks
 from tiny_classifier import save_base
 
 
@@ -196,6 +199,53 @@ def test_damaged_outcomes_are_refused(finished, tmp_path):
 def test_cells_come_seed_by_seed(finished):
     whole: Run = finished[2]
     assert [cell.seed for cell in cells_of(whole.grid)] == [0, 1]
+
+
+def test_an_ensemble_is_a_system_at_each_stage(small, tmp_path):
+    own = {"plan": {"members": 2, "constant": True}, "training": {"epochs": 3}, "stages": {"last": 3, "first": 1}}
+    values = config(small, seeds=[0], methods=["softmax_response", "first.response"], posteriors={"ensemble": own})
+    whole, status, _ = run(tmp_path, values)
+    assert status.complete
+    found, store = outcome(tmp_path), StepStore(tmp_path / "store")
+    assert {"ensemble", "first", "last", "adapter"} == set(found.systems)
+    assert set(found.ranks) == {"softmax_response", "first.response"}
+    steps = {s.name: s for s in whole.steps(finished=True) if s.kind == "samples"}
+    assert set(steps) == {"ensemble", "first", "last"}
+    home = store.folder("posterior", steps["first"].needs["posterior"].key) / "adapter"
+    table = read_split(DataSet.model_validate(steps["first"].where["data"]), Path("/"), True).tables["test"]
+    for name, at in (("ensemble", home), ("first", home / "epochs" / "1"), ("last", home / "epochs" / "3")):
+        with torch.no_grad():  # the first member is the adapter beside the posterior, for transformers and peft alone
+            logits = torch.from_numpy(extract(load(str(at)), table.texts, None).logits).double()
+        drawn = map_arrays(store.folder("samples", steps[name].key) / "test.safetensors")["samples"]
+        np.testing.assert_allclose(drawn[0], logits.log_softmax(dim=1), atol=1e-4)
+        judged = [ece(np.exp(log_p).max(axis=1), log_p.argmax(axis=1) == table.label_ids(load(str(at)).labels))
+                  for log_p in drawn.astype(float)]  # fmt: skip
+        assert found.facts["members"][name]["ece_equal_width_15"] == pytest.approx(np.mean(judged), rel=1e-4)
+    best = json.loads((home / "dubio_training.json").read_text())["best_epoch"]
+    assert (found.systems["first"][1] != found.systems["last"][1]).any()
+    same = np.array_equal(found.systems["ensemble"][1], found.systems["last"][1])
+    assert same == (load_posterior(home, "ensemble").posterior.facts["best_epoch"] == [3, 3]), best
+
+
+def test_what_lies_below_the_adapted_blocks_is_sampled_once(small, tmp_path, monkeypatch):
+    read = []
+
+    def counting(trunks, engine, host, tokens):
+        before = set(trunks.kept)
+        found = Trunks.read_before(trunks, engine, host, tokens)
+        read.extend(len(tokens["input_ids"]) for key in trunks.kept if key not in before)
+        return found
+
+    monkeypatch.setattr(Trunks, "read_before", Trunks.read, raising=False)
+    monkeypatch.setattr(Trunks, "read", counting)
+    values = config(small, seeds=[0], methods=["softmax_response"], posteriors={
+        "ensemble": {"plan": {"members": 2}}, "mc_dropout": {"plan": {"rate": 0.2}, "samples": 3},
+    })  # fmt: skip
+    values["training"]["top_layers"] = 1
+    whole, status, _ = run(tmp_path, values)
+    assert status.complete
+    tables = read_split(DataSet.model_validate(whole.steps(finished=True)[0].where["data"]), Path("/"), True).tables
+    assert sorted(read) == sorted(len(tables[name].texts) for name in ("train", "validation", "calibration", "test"))
 
 
 def test_the_adapters_of_all_seeds_teach_each_other(small, tmp_path):

@@ -50,6 +50,22 @@ def test_a_posterior_concerns_its_samples_and_the_scores(values, tmp_path):
     assert changed(tmp_path, values, posteriors=other) == {"samples laplace", "score"}
 
 
+def test_stages_concern_the_run_that_keeps_them(values, tmp_path):
+    plain, staged = values["posteriors"], {**values["posteriors"]["ensemble"], "stages": {"late": 2, "early": 1}}
+    before, after = keys(tmp_path, values), keys(tmp_path, {**values, "posteriors": {**plain, "ensemble": staged}})
+    assert after.keys() - before.keys() == {"samples early", "samples late"}
+    assert after["samples early"] != after["samples late"]
+    assert {name for name in before if before[name] != after[name]} == {
+        "posterior ensemble",
+        "samples ensemble",
+        "score",
+    }
+    rate = {**plain, "ensemble": {"plan": {"members": 2, "constant": True}}}
+    assert "posterior ensemble" in changed(tmp_path, values, posteriors=rate)
+    rate["ensemble"]["plan"]["constant"] = False
+    assert changed(tmp_path, values, posteriors=rate) == set()
+
+
 def test_less_memory_concerns_no_key_but_reaches_the_run(values, tmp_path):
     other = {"laplace": {}, "ensemble": {"plan": {"members": 2, "recompute": True}}}
     assert changed(tmp_path, values, posteriors=other) == set()

@@ -12,16 +12,9 @@ from dubio.errors import DubioError
 from dubio.files import check_folder
 from dubio.models.letters import Choices, asked_choices
 from dubio.posteriors.registry import get_posterior
-from dubio.posteriors.trained import MEMBERS, PosteriorPlan, train_posterior
+from dubio.posteriors.trained import MEMBERS, PosteriorPlan, idle_settings, train_posterior
 from dubio.workflow.rows import held_out, label_names, labelled
 
-_SWAG = ("swag_epochs", "swag_rate", "collections", "deviations", "scale")
-_KL = ("kl_weight", "kl_rate", "kl_schedule")
-_OWN = {
-    "ensemble": ("members", "keep"), "kfold": ("members", "keep"), "swag_lora": _SWAG, "swag_lora_xs": _SWAG,
-    "blob": (*_KL, "beta", "eps", "flipout"),
-    "rank_dropout": ("kl_weight", "kl_schedule", "log_variance", "prune_above"),
-}  # fmt: skip
 _SWITCH = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 
 
@@ -110,11 +103,8 @@ def check_effect(names: list[str], posterior: str | None) -> None:
     """Raises DubioError on a setting that would change nothing in a run of this posterior."""
     if posterior is None:
         return
-    others = {name for names in _OWN.values() for name in names} - set(_OWN.get(posterior, ()))
-    idle = {"precision", "base_dropout"} | others
-    for name in names:
-        if name in idle:
-            raise DubioError(f"setting {name} has no effect on --posterior {posterior}; leave it out")
+    for name in (*idle_settings(posterior, names), *(n for n in names if n in ("precision", "base_dropout"))):
+        raise DubioError(f"setting {name} has no effect on --posterior {posterior}; leave it out")
 
 
 def parse_settings(settings: list[str], kinds: dict[str, Any]) -> dict[str, Any]:

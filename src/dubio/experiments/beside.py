@@ -36,16 +36,18 @@ def systems_beside(grid: Grid, outcomes: Sequence[Outcome], numbers: Sequence[Nu
             known = spec.data or grid.data[data].published
             theirs = _theirs(spec, known, numbers)
             cells = [o for o in outcomes if o.place[:2] == (model, data)]
-            ours = {metric: _mean(cells, spec.ours, metric) for metric in METRICS.values()}
+            ours = {metric: _mean(cells, spec, metric) for metric in METRICS.values()}
             if not theirs or all(value is None for value in ours.values()):
                 continue
             of = sorted({n.model for n in theirs.values()})
             pairs = [(_shown(m, ours[m]), _shown(m, _value(theirs.get(m)))) for m in METRICS.values()]
             name = f"{spec.theirs}{f' ({spec.config})' if spec.config else ''}"
-            rows.append((grid_title(grid, spec.ours), name, f"{model} {data}", f"{', '.join(of)} {known}",
+            title = grid_title(grid, spec.ours) + (", its members" if spec.members else "")
+            rows.append((title, name, f"{model} {data}", f"{', '.join(of)} {known}",
                          *(value for pair in pairs for value in pair)))  # fmt: skip
-            records += [{"system": spec.ours, "theirs": name, "model": model, "data": data, "their_model": of[0],
-                         "their_data": known, "metric": m, "value": ours[m], "published": _value(theirs.get(m))}
+            records += [{"system": spec.ours, "members": spec.members, "theirs": name, "model": model, "data": data,
+                         "their_model": of[0], "their_data": known, "metric": m, "value": ours[m],
+                         "published": _value(theirs.get(m))}
                         for m in METRICS.values()]  # fmt: skip
     if not rows:
         return None
@@ -107,9 +109,15 @@ def _their_gains(numbers: Sequence[Number], method: str, data: str | None) -> li
     return [values[m, method] - values[m, THEIR_REFERENCE] for m in models if (m, THEIR_REFERENCE) in values]
 
 
-def _mean(cells: Sequence[Outcome], system: str, metric: str) -> float | None:
-    """Over seeds."""
-    found = [value for o in cells if (value := o.figure(f"{SYSTEM}{system}", metric)) is not None]
+def _mean(cells: Sequence[Outcome], spec: TheirSystem, metric: str) -> float | None:
+    """Over seeds, of the system's mean or of its samples alone."""
+    own = [
+        o.facts.get("members", {}).get(spec.ours, {}).get(metric)
+        if spec.members
+        else o.figure(f"{SYSTEM}{spec.ours}", metric)
+        for o in cells
+    ]
+    found = [value for value in own if value is not None]
     return float(np.mean(found)) if found else None
 
 

@@ -16,7 +16,7 @@ from dubio.adapters.training import TrainingPlan, range_of
 from dubio.errors import DubioError
 from dubio.metrics.evaluation import REFERENCE
 from dubio.posteriors.registry import get_posterior
-from dubio.posteriors.trained import PosteriorPlan
+from dubio.posteriors.trained import MEMBERS, PosteriorPlan, idle_settings
 from dubio.scores.registry import METHODS, get_method, is_method, sampled_names
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$")]
@@ -81,7 +81,8 @@ class PosteriorSpec(_Strict):
     """A posterior over adapters, by its registered name (`kind`, or the name that it is given).
 
     plan: its own settings. training: of the run that makes it, over the grid's. samples: how many are drawn. alone:
-    the name under which the single adapter of its run is a system too.
+    the name under which the single adapter of its run is a system too. stages: name -> epoch of that run, after which
+    an ensemble is a system too, by that name; give it a `constant` rate, so that an epoch has no regard to later ones.
     """
 
     kind: str | None = None
@@ -89,6 +90,12 @@ class PosteriorSpec(_Strict):
     training: dict[str, Any] = Field(default_factory=dict)
     samples: int | None = Field(None, ge=1)
     alone: str | None = None
+    stages: dict[Name, Annotated[int, Field(ge=1)]] = Field(default_factory=dict)
+
+    @property
+    def others(self) -> tuple[str, ...]:
+        """Names of the systems that its run gives besides the posterior itself."""
+        return (*([self.alone] if self.alone else []), *self.stages)
 
 
 class Resources(_Strict):
@@ -99,12 +106,16 @@ class Resources(_Strict):
 
 
 class TheirSystem(_Strict):
-    """A published system and the one of this grid that stands for it. data: their set, where it is not ours."""
+    """A published system and the one of this grid that stands for it. data: their set, where it is not ours.
+
+    members: not the mean of its samples is meant, but a sample alone, in the mean over them.
+    """
 
     theirs: str
     ours: str
     config: str | None = None
     data: str | None = None
+    members: bool = False
 
 
 class Published(_Strict):
@@ -153,19 +164,20 @@ class Grid(_Strict):
         for name, posterior in self.posteriors.items():
             entry = get_posterior(posterior.kind or name)
             if "keep" in posterior.plan:
-                raise ValueError(
-                    f"posteriors.{name}.plan: keep has no effect in a grid; name a posterior for each stage"
-                )
+                raise ValueError(f"posteriors.{name}.plan: keep gives its systems no names; use stages")
             if posterior.training and not entry.trained:
                 raise ValueError(f"posteriors.{name}.training: {entry.name} has no run of its own")
             if entry.trained:
                 _check_settings(f"posteriors.{name}.plan", posterior.plan, PosteriorPlan)
+                if idle := idle_settings(entry.name, posterior.plan):
+                    raise ValueError(f"posteriors.{name}.plan: {idle[0]} has no effect on {entry.name}; leave it out")
             else:
                 _check_made(f"posteriors.{name}.plan", entry.name, posterior.plan)
             if entry.name == "kfold" and posterior.samples is not None:
                 raise ValueError(f"posteriors.{name}.samples: all members of K-fold adapters are drawn; leave it out")
             if posterior.alone and not entry.trained:
                 raise ValueError(f"posteriors.{name}.alone: {entry.name} has no run of its own")
+            self._check_stages(name, posterior, entry.name)
         if self.methods is not None and REFERENCE not in self.methods:
             raise ValueError(f"methods: {REFERENCE} must be among them: it is what the others have to beat")
         for name in self.methods or ():
@@ -179,7 +191,7 @@ class Grid(_Strict):
         for name in self.predictions:
             if name not in self.posteriors:
                 raise ValueError(f"predictions: there is no posterior {name!r}")
-        systems = {"adapter", self.pooled, *self.posteriors, *(spec.alone for spec in self.posteriors.values())}
+        systems = {"adapter", self.pooled, *self.posteriors, *self._others()}
         for spec in self.published.systems if self.published else ():
             if spec.ours not in systems and not is_method(spec.ours):
                 raise ValueError(f"published.systems: there is no system {spec.ours!r}")
@@ -191,7 +203,7 @@ class Grid(_Strict):
 
     def _check_names(self) -> None:
         """Raises ValueError where two things would go by one name."""
-        systems = [*self.posteriors, *(spec.alone for spec in self.posteriors.values() if spec.alone)]
+        systems = [*self.posteriors, *self._others()]
         systems += [self.pooled] if self.pooled else []
         whose = ("", *(f"-{name}" for name in self.predictions))
         cells = [f"{m}-{d}-{s}{w}" for m in self.models for d in self.data for s in self.seeds for w in whose]
@@ -203,6 +215,20 @@ class Grid(_Strict):
             if twice:
                 raise ValueError(f"{what}: two go by the name {twice[0]}")
 
+    def _others(self) -> list[str]:
+        return [name for spec in self.posteriors.values() for name in spec.others]
+
+    def _check_stages(self, name: str, spec: PosteriorSpec, kind: str) -> None:
+        """Raises ValueError for stages of what has none, and those after the run's last epoch."""
+        if spec.stages and kind not in MEMBERS:
+            raise ValueError(f"posteriors.{name}.stages: only {' and '.join(MEMBERS)} are kept epoch by epoch")
+        for model in self.models.values():
+            for data in self.data.values():
+                plan = {**self.training, **model.training, **data.training, **spec.training}
+                last = plan.get("epochs", TrainingPlan.epochs)
+                if late := [stage for stage, epoch in spec.stages.items() if epoch > last]:
+                    raise ValueError(f"posteriors.{name}.stages.{late[0]}: comes after the last epoch, {last}")
+
     def _trainings(self) -> list[tuple[str, Mapping[str, Any]]]:
         """Every mapping of training settings and where it stands."""
         return [
@@ -213,7 +239,8 @@ class Grid(_Strict):
         ]
 
     def _check_method(self, name: str) -> None:
-        posteriors = [*self.posteriors, *([self.pooled] if self.pooled else [])]
+        stages = [stage for spec in self.posteriors.values() for stage in spec.stages]
+        posteriors = [*self.posteriors, *stages, *([self.pooled] if self.pooled else [])]
         known = {*METHODS, *(method for posterior in posteriors for method in sampled_names(posterior))}
         if name not in known:
             raise ValueError(f"methods: there is no method {name!r}")

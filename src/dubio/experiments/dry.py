@@ -49,8 +49,10 @@ def dry_run(grid: Grid, say: Callable[[str], None]) -> Status:
             small = grid.model_copy(update={
                 "models": {name: spec}, "data": {kind: data[kind]}, "seeds": grid.seeds[:1],
                 "training": _tiny_settings(grid.training),
-                "posteriors": {n: p.model_copy(update={"training": _tiny_settings(p.training, whole=False)})
-                               for n, p in grid.posteriors.items()},
+                "posteriors": {
+                    n: p.model_copy(update={"training": _tiny_settings(p.training, whole=False),
+                                            "stages": dict.fromkeys(p.stages, 1)}) for n, p in grid.posteriors.items()
+                },
             })  # fmt: skip
             config = root / f"{name}.json"
             config.write_text(json.dumps({}))

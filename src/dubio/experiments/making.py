@@ -74,7 +74,7 @@ def adapter(step: Step, folder: Path, _: StepStore) -> dict[str, Any]:
 
 @lru_cache(maxsize=1)
 def _trunks_of(*_: str) -> Trunks:
-    """Of one model and set, whose adapters are trained on the same rows; those of another take their place."""
+    """Of one model and set, whose adapters are trained and sampled on the same rows; another's take their place."""
     return Trunks()
 
 
@@ -119,18 +119,22 @@ def represent(step: Step, folder: Path, store: StepStore) -> dict[str, Any]:
 
 
 def samples(step: Step, folder: Path, store: StepStore) -> dict[str, Any]:
-    """Of a posterior, or of the single adapter of its run, on every table but train, whose samples nothing reads.
+    """Of a posterior, of a stage of its run, or of its single adapter, on every table but train, which nothing reads.
 
-    K-fold adapters give each train row by the one that has not seen it.
+    K-fold adapters give each train row by the one that has not seen it. In the seconds, what lies below the adapted
+    blocks is counted once for all posteriors of a set.
     """
     split, source = _split(step), step.needs["posterior"]
     own = store.folder(source.kind, source.key)
     home = own / "adapter" if _trained(source) else own
+    if "stage" in step.facts:
+        home = home / "epochs" / str(step.facts["stage"])
     model = _load(step, home if _trained(source) else _adapter_of(step, store))
     sampler = None
     if not step.facts.get("alone"):
         stored = load_posterior(home, source.facts["posterior"])
-        sampler = Sampler(host_under(model), stored, step.facts["samples"])
+        trunks = _trunks_of(step.cell.model, step.cell.data, step.where["root"])
+        sampler = Sampler(host_under(model), stored, step.facts["samples"], trunks=trunks)
     spent: dict[str, float] = {}
     for name in step.facts["tables"]:
         path, table = folder / f"{name}.safetensors", split.tables[name]

@@ -27,7 +27,8 @@ from dubio.errors import DubioError
 from dubio.experiments.steps import Step
 from dubio.files import atomic_path, write_json
 from dubio.measures import log_complement, log_mean
-from dubio.metrics import aurc, roc_auc
+from dubio.metrics import aurc, ece, roc_auc
+from dubio.metrics.calibration import BINS
 from dubio.metrics.evaluation import ADAPTER
 from dubio.scores.log_space import log_softmax
 from dubio.workflow.evaluation import Evaluation
@@ -35,6 +36,7 @@ from dubio.workflow.fitting import Fit
 
 CELL, ROWS = "cell.json", "rows.parquet"
 _SYSTEM = "system_"
+_OF_MEMBERS = ("accuracy", "nll", "aurc", f"ece_equal_width_{BINS}")
 
 
 def save_outcome(folder: Path, step: Step, fit: Fit, found: Evaluation, test: Representations) -> None:
@@ -89,14 +91,15 @@ def members_of(test: Representations) -> dict[str, dict[str, float]]:
     out: dict[str, dict[str, float]] = {}
     at, labels = np.arange(len(test)), test.known_labels
     for name, table in test.samples.items():
-        each: list[tuple[float, float, float]] = []
+        each: list[tuple[float, ...]] = []
         for sample in table:
             log_p = np.asarray(sample, dtype=np.float64)
             own = log_p.argmax(axis=1)
             risk = aurc(log_complement(log_p, own), own != labels)
-            each.append((float((own == labels).mean()), -float(log_p[at, labels].mean()), risk))
+            gap = ece(np.exp(log_p[at, own]), own == labels)
+            each.append((float((own == labels).mean()), -float(log_p[at, labels].mean()), risk, gap))
         means = np.mean(each, axis=0)
-        out[name] = {metric: float(f"{v:.6g}") for metric, v in zip(("accuracy", "nll", "aurc"), means, strict=True)}
+        out[name] = {metric: float(f"{v:.6g}") for metric, v in zip(_OF_MEMBERS, means, strict=True)}
     return out
 
 

@@ -112,6 +112,9 @@ def steps_of(grid: Grid, cell: Cell, root: Path) -> list[Step]:
                            {"adapter": adapter, "posterior": made}, name)  # fmt: skip
         if spec.alone:
             drawn[spec.alone] = step("samples", {**seen, "alone": True}, {"posterior": made}, spec.alone)
+        for stage, epoch in spec.stages.items():
+            own = {**seen, "samples": spec.samples, "stage": epoch}
+            drawn[stage] = step("samples", own, {"adapter": adapter, "posterior": made}, stage)
     registered = None  # all names, so that a new one is run in finished grids too
     if grid.methods is None:
         registered = [*METHODS, *(name for which in drawn for name in sampled_names(which))]
@@ -132,7 +135,10 @@ def _posterior(name: str, spec: PosteriorSpec, facts: Mapping[str, Any], plan: M
     entry = get_posterior(spec.kind or name)
     own = {"posterior": entry.name, "own": spec.plan}
     if entry.trained:
-        own["own"] = asdict(PosteriorPlan(**spec.plan))  # whole, as the training's settings
+        stages = ",".join(str(epoch) for epoch in sorted({*spec.stages.values()})) or None
+        own["own"] = asdict(PosteriorPlan(**spec.plan, keep=stages))  # whole, as the training's settings
+        if not own["own"]["constant"]:  # it came later, and its absence has changed nothing
+            del own["own"]["constant"]
         how = {"recompute": own["own"].pop("recompute")}  # changes no number, so it is no part of the key
         made = step("posterior", {**facts, **own, "plan": _plan(plan, cell, model)}, {}, name)
         return replace(made, where={**made.where, **how})

@@ -153,8 +153,9 @@ def grid_title(grid: Grid, method: str) -> str:
         return "The adapter itself"
     if method == grid.pooled:
         return f"The adapters of all seeds ({method})"
-    if method in grid.posteriors:
-        kind = grid.posteriors[method].kind or method
+    made_by = next((name for name, spec in grid.posteriors.items() if method in (name, *spec.stages)), None)
+    if made_by is not None:
+        kind = grid.posteriors[made_by].kind or made_by
         return POSTERIORS[kind].title if kind == method else f"{POSTERIORS[kind].title} ({method})"
     return method if method in grid.variants else title_of(method)
 

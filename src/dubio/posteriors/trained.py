@@ -7,7 +7,7 @@ beside it.
 """
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,12 @@ from dubio.posteriors.trunk import sharing_trunks
 MEMBERS: Mapping[str, type[Ensemble]] = {"ensemble": Ensemble, "kfold": KFold}  # trained apart, and all kept
 # Of the divergence: weight in the loss, rate of its own descent, schedule (see `optimising`).
 _KL = {"blob": (0.0, 0.01, "blundell"), "rank_dropout": (1e-6, 0.0, "each")}
+_MEMBERS, _SWAG = ("members", "keep", "constant"), ("swag_epochs", "swag_rate", "collections", "deviations", "scale")
+_OWN = {
+    "ensemble": _MEMBERS, "kfold": _MEMBERS, "swag_lora": _SWAG, "swag_lora_xs": _SWAG,
+    "blob": ("kl_weight", "kl_rate", "kl_schedule", "beta", "eps", "flipout"),
+    "rank_dropout": ("kl_weight", "kl_schedule", "log_variance", "prune_above"),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -49,6 +55,7 @@ class PosteriorPlan:
     """Settings besides those of the adapter. members: of an ensemble. penalty, decay_b: see StackPlan.
 
     keep: epochs from 1, with commas, after which an ensemble is kept as well, each as a whole folder: `epochs/3`.
+    constant: members are trained at a constant rate, so that an epoch is the same however many follow.
     recompute: train in less memory, for a second forward pass: the numbers are the same.
 
     swag_epochs: of the constant phase after the plan's epochs; collections: in each of them; deviations: k.
@@ -58,6 +65,7 @@ class PosteriorPlan:
 
     members: int = 5
     keep: str | None = None
+    constant: bool = False
     penalty: float = 0.0
     decay_b: float | None = None
     swag_epochs: int = 10
@@ -87,6 +95,12 @@ class PosteriorPlan:
         if not all(part.isdigit() and int(part) > 0 for part in parts):
             raise DubioError(f"setting keep: {self.keep!r} is not a list of epochs such as 1,3,6")
         return tuple(sorted({int(part) for part in parts}))
+
+
+def idle_settings(name: str, settings: Iterable[str]) -> list[str]:
+    """Those that change nothing in a run of posterior `name`, as they belong to others."""
+    others = {own for names in _OWN.values() for own in names} - set(_OWN.get(name, ()))
+    return [setting for setting in settings if setting in others]
 
 
 def train_posterior(
@@ -191,7 +205,8 @@ def stack_plan(name: str, plan: TrainingPlan, extra: PosteriorPlan, seeds: tuple
         epochs=plan.epochs, batch_size=plan.batch_size, dropout=plan.dropout, penalty=extra.penalty, show=plan.show,
         kl_weight=weight if extra.kl_weight is None else extra.kl_weight,
         kl_rate=rate if extra.kl_rate is None else extra.kl_rate, kl_schedule=extra.kl_schedule or schedule,
-        keep=extra.kept if name in MEMBERS else (), folds=name == "kfold", recompute=extra.recompute,
+        keep=extra.kept if name in MEMBERS else (), constant=extra.constant, folds=name == "kfold",
+        recompute=extra.recompute,
     )  # fmt: skip
 
 
