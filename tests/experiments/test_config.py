@@ -64,6 +64,14 @@ WRONG = {
     "a stage after the last": (changed("posteriors", "ensemble", to={"stages": {"a": 2, "b": 3}}), "stages.b"),
     "a stage of nothing": (changed("posteriors", "ensemble", to={"stages": {"a": 0}}), "stages.a"),
     "stages of one adapter": (changed("posteriors", "blob", to={"stages": {"a": 1}}), "ensemble and kfold"),
+    "members of one adapter": (
+        changed("published", to={"source": "x", "systems": [{"theirs": "y", "ours": "adapter", "members": True}]}),
+        "'adapter' has no members",
+    ),
+    "predictions of a stage": (
+        lambda values: values.update(posteriors={"ensemble": {"stages": {"a": 1}}}, predictions=["a"]),
+        "stages are systems only",
+    ),
     "a stage called as another": (
         changed("posteriors", to={"ensemble": {"stages": {"blob": 1}}, "blob": {}}),
         "name blob",
@@ -74,6 +82,22 @@ WRONG = {
     "no test table": (lambda values: values["data"]["topics"].pop("test"), "data.topics.test"),
     "a share of nothing": (changed("certification", to=0), "certification"),
 }
+
+
+@pytest.mark.parametrize(
+    ("seeds", "posteriors", "told"),
+    [
+        ([0, 1], {"ensemble": {"plan": {"members": 2}}}, ("ensemble", 2)),
+        ([2, 0], {"ensemble": {"plan": {"members": 2}}}, None),
+        ([0, 9, 5], {"five": {"kind": "ensemble"}}, ("five", 5)),
+        ([0, 9, 5], {"folds": {"kind": "kfold", "plan": {"members": 4}}}, None),
+        ([3], {"ensemble": {}}, None),
+        ([0, 1], {"mc_dropout": {}}, None),
+    ],
+)
+def test_ensembles_that_share_members_are_noted(small, tmp_path, seeds, posteriors, told):
+    grid = read_config(write(tmp_path, config(small, seeds=seeds, posteriors=posteriors)))
+    assert grid.shared_members() == told
 
 
 @pytest.mark.parametrize("name", WRONG)

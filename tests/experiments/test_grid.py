@@ -10,6 +10,7 @@ from sklearn.metrics import roc_auc_score
 from tiny_grid import config, made, run
 
 from dubio.errors import DubioError
+from dubio.experiments import making
 from dubio.experiments.config import DataSet
 from dubio.experiments.outcome import read_outcome
 from dubio.experiments.running import Run
@@ -242,6 +243,7 @@ def test_what_lies_below_the_adapted_blocks_is_sampled_once(small, tmp_path, mon
         "ensemble": {"plan": {"members": 2}}, "mc_dropout": {"plan": {"rate": 0.2}, "samples": 3},
     })  # fmt: skip
     values["training"]["top_layers"] = 1
+    making._trunks_of.cache_clear()  # of another test's set, whose rows may be the same
     whole, status, _ = run(tmp_path, values)
     assert status.complete
     tables = read_split(DataSet.model_validate(whole.steps(finished=True)[0].where["data"]), Path("/"), True).tables

@@ -9,6 +9,7 @@ from tiny_grid import config, made, run
 
 from dubio.adapters.training import LabelledTexts, TrainingPlan
 from dubio.errors import DubioError
+from dubio.experiments import making
 from dubio.experiments.running import LocalExecutor
 from dubio.experiments.together import alike
 from dubio.posteriors import together, training
@@ -61,7 +62,11 @@ def test_only_plain_adapters_that_differ_in_the_seed_alone_are_alike(small, tmp_
 
 
 def test_adapters_of_one_set_read_what_lies_below_them_once(small, tmp_path, monkeypatch):
-    """Two posteriors of one cell with the last block adapted, and the adapter; those of another set read their own."""
+    """Two posteriors of one cell with the last block adapted, and the adapter; those of another set read their own.
+
+    So do their samples, of calibration and test rows.
+    """
+    making._trunks_of.cache_clear()
     seen, read = [], StackEngine.trunk
 
     def counted(engine, batch):
@@ -78,7 +83,11 @@ def test_adapters_of_one_set_read_what_lies_below_them_once(small, tmp_path, mon
     records = [json.loads(path.read_text()) for path in tmp_path.rglob("dubio_training.json")]
     assert len(records) == 6
     rows = {record["train"]["sha256"]: record["train"]["rows"] + record["validation"]["rows"] for record in records}
-    assert (len(rows), sum(seen)) == (2, sum(rows.values()))
+    told = {
+        cell.stem: json.loads(cell.read_text())["took"]["adapter"]["rows"] for cell in tmp_path.rglob("tiny-*.json")
+    }
+    sampled = [own["calibration"] + own["test"] for own in told.values()]
+    assert (len(rows), len(sampled), sum(seen)) == (2, 2, sum(rows.values()) + sum(sampled))
     assert whole.folder.exists()
 
 

@@ -9,7 +9,7 @@ import torch
 from tiny_runs import PLAN, losses_of, parameters, rows, told
 from torch.nn.functional import cross_entropy
 
-from dubio.adapters.training import lora_targets
+from dubio.adapters.training import TrainingPlan, lora_targets
 from dubio.errors import DubioError
 from dubio.models.base import load_base
 from dubio.models.extraction import pad, tokenize
@@ -21,6 +21,7 @@ from dubio.posteriors.parameters import LoraParameters, XsParameters, fresh_laye
 from dubio.posteriors.rank_dropout import RankDropoutParameters
 from dubio.posteriors.stack import AdapterStack, Layout, LowRank
 from dubio.posteriors.swag import Moments
+from dubio.posteriors.trained import PosteriorPlan, stack_plan
 from dubio.posteriors.training import _Run, product_penalty, train_stack
 from dubio.posteriors.trunk import Trunks, sharing_trunks
 from models.tiny import CLASSES, base_folder
@@ -326,3 +327,15 @@ def test_lora_xs_factors_are_the_truncation_of_the_weight_and_start_as_nothing()
     }
     update = made.stack(values).layers[made.targets[0]]
     assert 0 < (update.b @ update.a).abs().max() < 1e-3
+
+
+def test_at_a_constant_rate_an_epoch_does_not_depend_on_later_ones():
+    made, tables, kept = parameters(), (rows(40), rows(20, 1)), {}
+    for constant in (True, False):
+        extra = PosteriorPlan(members=2, keep="1", constant=constant)
+        for epochs in (1, 3):
+            plan = TrainingPlan(epochs=epochs, batch_size=8, learning_rate=5e-3, show=False)
+            run = train_stack(made, *tables, stack_plan("ensemble", plan, extra, (0, 1)))
+            kept[constant, epochs] = run.kept[1]
+    assert all(torch.equal(value, kept[True, 3][name]) for name, value in kept[True, 1].items())
+    assert not all(torch.equal(value, kept[False, 3][name]) for name, value in kept[False, 1].items())

@@ -6,6 +6,7 @@ a set or a model says of training overrides what the grid says.
 
 from collections.abc import Mapping
 from dataclasses import fields
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_type_hints
 
@@ -82,7 +83,7 @@ class PosteriorSpec(_Strict):
 
     plan: its own settings. training: of the run that makes it, over the grid's. samples: how many are drawn. alone:
     the name under which the single adapter of its run is a system too. stages: name -> epoch of that run, after which
-    an ensemble is a system too, by that name; give it a `constant` rate, so that an epoch has no regard to later ones.
+    an ensemble is a system too, by that name; at a `constant` rate an epoch does not depend on later ones.
     """
 
     kind: str | None = None
@@ -190,11 +191,13 @@ class Grid(_Strict):
                 raise ValueError(f"resources: there is no step {kind!r}; known: {', '.join(KINDS)}")
         for name in self.predictions:
             if name not in self.posteriors:
-                raise ValueError(f"predictions: there is no posterior {name!r}")
+                raise ValueError(f"predictions: there is no posterior {name!r} (stages are systems only)")
         systems = {"adapter", self.pooled, *self.posteriors, *self._others()}
         for spec in self.published.systems if self.published else ():
             if spec.ours not in systems and not is_method(spec.ours):
                 raise ValueError(f"published.systems: there is no system {spec.ours!r}")
+            if spec.members and spec.ours not in {self.pooled, *self.posteriors, *self._stages()}:
+                raise ValueError(f"published.systems: {spec.ours!r} has no members; name a posterior or a stage of one")
         for name, options in self.variants.items():
             if is_method(name):
                 raise ValueError(f"variants.{name}: a registered method is called so")
@@ -218,6 +221,19 @@ class Grid(_Strict):
     def _others(self) -> list[str]:
         return [name for spec in self.posteriors.values() for name in spec.others]
 
+    def _stages(self) -> list[str]:
+        return [stage for spec in self.posteriors.values() for stage in spec.stages]
+
+    def shared_members(self) -> tuple[str, int] | None:
+        """(an ensemble, its members) of which two seeds of the grid share some: member m has the cell's seed + m."""
+        ordered = sorted(self.seeds)
+        nearest = min((b - a for a, b in pairwise(ordered)), default=None)
+        for name, spec in self.posteriors.items():
+            members = spec.plan.get("members", PosteriorPlan.members)
+            if get_posterior(spec.kind or name).name in MEMBERS and nearest is not None and nearest < members:
+                return name, members
+        return None
+
     def _check_stages(self, name: str, spec: PosteriorSpec, kind: str) -> None:
         """Raises ValueError for stages of what has none, and those after the run's last epoch."""
         if spec.stages and kind not in MEMBERS:
@@ -239,8 +255,7 @@ class Grid(_Strict):
         ]
 
     def _check_method(self, name: str) -> None:
-        stages = [stage for spec in self.posteriors.values() for stage in spec.stages]
-        posteriors = [*self.posteriors, *stages, *([self.pooled] if self.pooled else [])]
+        posteriors = [*self.posteriors, *self._stages(), *([self.pooled] if self.pooled else [])]
         known = {*METHODS, *(method for posterior in posteriors for method in sampled_names(posterior))}
         if name not in known:
             raise ValueError(f"methods: there is no method {name!r}")

@@ -139,7 +139,9 @@ class Run:
         todo = [step for step in steps if store.record(step.kind, step.key) is None]
         for key in cells.keys() - {step.key for step in todo}:
             self.publish(cells[key], store)
-        self.say(f"{self.grid.name}: {len(steps)} steps, {len(steps) - len(todo)} done before")
+        shared = self.grid.shared_members()
+        warned = "" if shared is None else f"; seeds share members of {shared[0]}: name them {shared[1]} apart"
+        self.say(f"{self.grid.name}: {len(steps)} steps, {len(steps) - len(todo)} done before{warned}")
         for step, record, error in executor.run(todo, self.store, {**self.grid.resources}):
             clock.ended(step, record)
             what = f"{record['seconds']:.0f} s" if record else f"failed: {error}"

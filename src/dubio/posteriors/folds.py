@@ -48,6 +48,7 @@ def sample_held_out(
     sampler: Sampler, texts: Sequence[str], pairs: Sequence[str] | None = None, how: Extraction | None = None
 ) -> tuple[Float32, Float32]:
     """(features `[N, d]`, log-probabilities `[1, N, C]`) of training rows, each by the member that has not seen it."""
+    sampler = replace(sampler, trunks=None)  # each row is seen by one member only: there is nothing to read once
     engine, found = sampler.engine(), dict[int, tuple[Float32, Float32]]()
     if len(engine.stack) != sampler.stored.samples:  # rows are dealt among those that were trained
         raise DubioError(f"K-fold adapters judge their rows all together: draw {sampler.stored.samples}, not fewer")

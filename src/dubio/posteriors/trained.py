@@ -55,7 +55,7 @@ class PosteriorPlan:
     """Settings besides those of the adapter. members: of an ensemble. penalty, decay_b: see StackPlan.
 
     keep: epochs from 1, with commas, after which an ensemble is kept as well, each as a whole folder: `epochs/3`.
-    constant: members are trained at a constant rate, so that an epoch is the same however many follow.
+    constant: members are trained at one rate from the first step on, so that an epoch does not depend on later ones.
     recompute: train in less memory, for a second forward pass: the numbers are the same.
 
     swag_epochs: of the constant phase after the plan's epochs; collections: in each of them; deviations: k.
@@ -205,8 +205,8 @@ def stack_plan(name: str, plan: TrainingPlan, extra: PosteriorPlan, seeds: tuple
         epochs=plan.epochs, batch_size=plan.batch_size, dropout=plan.dropout, penalty=extra.penalty, show=plan.show,
         kl_weight=weight if extra.kl_weight is None else extra.kl_weight,
         kl_rate=rate if extra.kl_rate is None else extra.kl_rate, kl_schedule=extra.kl_schedule or schedule,
-        keep=extra.kept if name in MEMBERS else (), constant=extra.constant, folds=name == "kfold",
-        recompute=extra.recompute,
+        keep=extra.kept if name in MEMBERS else (), constant=extra.constant,
+        warmup=0.0 if extra.constant else StackPlan.warmup, folds=name == "kfold", recompute=extra.recompute,
     )  # fmt: skip
 
 
