@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dubio.cli.bench import by_metric, published_of, read_results
 from dubio.experiments import beside, tables
@@ -17,6 +18,7 @@ from dubio.experiments.config import Grid
 from dubio.experiments.outcome import Outcome
 from dubio.experiments.published import gain
 from dubio.experiments.rendering import markdown_rows
+from dubio.metrics import aurc, roc_auc
 from dubio.report.content import title_of
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -40,15 +42,21 @@ def grids() -> dict[str, Callable[[], str]]:
         "one_pass_choice": lambda: chosen("one-pass-minilm", ONE_PASS),
         "one_pass_systems": lambda: systems("one-pass-minilm", ("adapter", "five", "five.temperature", "temperature",
                                                                 "refitted_calibration")),
+        "five_two_classes": lambda: five_of_two_classes("adue-minilm", "adue-smollm2"),
         "five_systems": lambda: systems("five-minilm", ("adapter", "ensemble", "kfold", "mc_dropout", "temperature")),
         "on_the_ensemble": lambda: gains("five-minilm", "ensemble"),
         "on_kfold": lambda: gains("five-minilm", "kfold"),
         "on_swag": lambda: gains("swag-mean-minilm", "swag_lora"),
         "b_lora_xs": lambda: systems("b-lora-xs-minilm"),
         "b_lora_xs_beside": lambda: systems_beside("b-lora-xs-minilm"),
-        "ensembles_minilm": lambda: systems("lora-ensembles-minilm"),
+        "b_lora_xs_smollm2": lambda: systems("b-lora-xs-smollm2"),
+        "b_lora_xs_smollm2_beside": lambda: systems_beside("b-lora-xs-smollm2"),
+        "ensembles_minilm": lambda: epochs("lora-ensembles-minilm"),
         "ensembles_beside": lambda: systems_beside("lora-ensembles-minilm"),
-        "bayeslora": lambda: gains("bayeslora-small"),
+        "ensembles_smollm2": lambda: epochs("lora-ensembles-smollm2"),
+        "bayeslora_minilm": lambda: gains("bayeslora-minilm"),
+        "bayeslora_smollm2": lambda: gains("bayeslora-smollm2"),
+        "bayeslora_beside": lambda: systems_beside("bayeslora-minilm", "bayeslora-smollm2"),
         "entropy_head": lambda: gains("adue-entropy-minilm"),
         "short": lambda: gains("short-minilm"),
         "calibration_rows": calibration_rows,
@@ -148,6 +156,25 @@ def systems(name: str, wanted: Sequence[str] | None = None) -> str:
     return markdown_rows([made.header[c] for c in columns], [[row[c] or "–" for c in columns] for row in kept])
 
 
+def five_of_two_classes(*names: str) -> str:
+    """AURC of the mean of all seeds' adapters beside theirs: of two classes, a row's loss is its whole prediction."""
+    rows: list[tuple[str, ...]] = []
+    for name in names:
+        cells = [o for o in outcomes_of(name)[1] if o.facts["classes"] == 2]
+        for model, data in dict.fromkeys(o.place[:2] for o in cells):
+            p = np.array([np.exp(-np.float64(o.systems["adapter"][1])) for o in cells if o.place[:2] == (model, data)])
+            alone, five = float(np.mean([_aurc_of_label(own) for own in p])), _aurc_of_label(p.mean(axis=0))
+            rows.append(
+                (f"{model} {data}", str(len(p)), f"{alone:.3f}", f"{five:.3f}", f"{100 * (1 - five / alone):.1f} %")
+            )
+    return markdown_rows(("", "adapters", "AURC of each alone", "of their mean", "under"), rows)
+
+
+def _aurc_of_label(probability: NDArray[np.float64]) -> float:
+    """Of two classes, from the label's probability `[N]`."""
+    return aurc(np.minimum(probability, 1 - probability), probability < 0.5)
+
+
 def follows(*names: str) -> str:
     """AdUE's gain beside the refitted head's on the same adapter, over cells."""
     rows: list[tuple[str, ...]] = []
@@ -211,12 +238,47 @@ def train_errors(*names: str) -> str:
     return markdown_rows(header, rows)
 
 
-def systems_beside(name: str) -> str:
-    """The paper's systems beside ours."""
+def systems_beside(*names: str) -> str:
+    """The paper's systems beside ours, of one grid or several with the same source."""
+    made: list[tables.Table] = []
+    for name in names:
+        grid, outcomes = outcomes_of(name)
+        found = beside.systems_beside(grid, outcomes, published_of(grid, PUBLISHED))
+        assert found is not None
+        made.append(found)
+    assert len({table.note for table in made}) == 1
+    return f"{markdown_rows(made[0].header, [row for table in made for row in table.rows])}\n\n{made[0].note}"
+
+
+def epochs(name: str) -> str:
+    """Ensembles by the epoch of their run: a member alone, the mean of all, and what tells the other domain.
+
+    Both error ROC-AUCs are of the mean's own errors, so they compare within a row.
+    """
     grid, outcomes = outcomes_of(name)
-    made = beside.systems_beside(grid, outcomes, published_of(grid, PUBLISHED))
-    assert made is not None
-    return f"{markdown_rows(made.header, made.rows)}\n\n{made.note}"
+    shown = (("accuracy", 100, 1), ("nll", 1, 3), ("ece_equal_width_15", 100, 1))
+    header = ("trained with", "epoch", *(f"{word} of {who}" for word in beside.OF for who in ("members", "the mean")),
+              *(f"OOD ROC-AUC of {word}" for word in ("MI", "entropy")),
+              *(f"error ROC-AUC of {word}" for word in ("MI", "the response")))  # fmt: skip
+    rows: list[tuple[str, ...]] = []
+    for of, spec in grid.posteriors.items():
+        for system, epoch in ((of, "best"), *((stage, str(epoch)) for stage, epoch in spec.stages.items())):
+            values = [
+                [f"{scale * np.mean([of_members(o, system, metric) for o in outcomes]):.{digits}f}",
+                 f"{scale * _mean(outcomes, f'system:{system}', metric):.{digits}f}"] for metric, scale, digits in shown
+            ]  # fmt: skip
+            areas = [_mean(outcomes, f"{system}.{m}", "ood_roc_auc") for m in ("mutual_information", "entropy")]
+            judged = [(o.ranks[f"{system}.mutual_information"], *o.systems[system]) for o in outcomes]
+            areas += [float(np.mean([roc_auc(mi, wrong) for mi, wrong, _, _ in judged])),
+                      float(np.mean([roc_auc(response, wrong) for _, wrong, _, response in judged]))]  # fmt: skip
+            rows.append((of, epoch, *(value for pair in values for value in pair), *(f"{100 * a:.1f}" for a in areas)))
+    seeds = ", ".join(str(o.place[2]) for o in outcomes)
+    return f"Means over seeds {seeds}.\n\n{markdown_rows(header, rows)}"
+
+
+def of_members(outcome: Outcome, system: str, metric: str) -> float:
+    """Of a sample alone, in the mean over a posterior's."""
+    return outcome.facts["members"][system][metric]
 
 
 def _mean(outcomes: Sequence[Outcome], method: str, metric: str) -> float:
