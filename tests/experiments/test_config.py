@@ -90,7 +90,7 @@ WRONG = {
         ([0, 1], {"ensemble": {"plan": {"members": 2}}}, ("ensemble", 2)),
         ([2, 0], {"ensemble": {"plan": {"members": 2}}}, None),
         ([0, 9, 5], {"five": {"kind": "ensemble"}}, ("five", 5)),
-        ([0, 9, 5], {"folds": {"kind": "kfold", "plan": {"members": 4}}}, None),
+        ([0, 1], {"folds": {"kind": "kfold", "plan": {"members": 4}}}, None),
         ([3], {"ensemble": {}}, None),
         ([0, 1], {"mc_dropout": {}}, None),
     ],

@@ -225,12 +225,15 @@ class Grid(_Strict):
         return [stage for spec in self.posteriors.values() for stage in spec.stages]
 
     def shared_members(self) -> tuple[str, int] | None:
-        """(an ensemble, its members) of which two seeds of the grid share some: member m has the cell's seed + m."""
+        """(an ensemble, its members) of which two seeds of the grid share some: member m has the cell's seed + m.
+
+        K-fold adapters share none: member m leaves out fold m.
+        """
         ordered = sorted(self.seeds)
         nearest = min((b - a for a, b in pairwise(ordered)), default=None)
         for name, spec in self.posteriors.items():
             members = spec.plan.get("members", PosteriorPlan.members)
-            if get_posterior(spec.kind or name).name in MEMBERS and nearest is not None and nearest < members:
+            if get_posterior(spec.kind or name).name == "ensemble" and nearest is not None and nearest < members:
                 return name, members
         return None
 
