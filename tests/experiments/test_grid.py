@@ -10,7 +10,6 @@ from sklearn.metrics import roc_auc_score
 from tiny_grid import config, made, run
 
 from dubio.errors import DubioError
-from dubio.experiments import making
 from dubio.experiments.config import DataSet
 from dubio.experiments.outcome import read_outcome
 from dubio.experiments.running import Run
@@ -26,7 +25,6 @@ from dubio.posteriors.folds import fold_numbers
 from dubio.posteriors.hosts import host_under
 from dubio.posteriors.sampling import Sampler, sample
 from dubio.posteriors.store import load_posterior
-from dubio.posteriors.trunk import Trunks
 from tiny_classifier import save_base
 
 
@@ -222,32 +220,9 @@ def test_an_ensemble_is_a_system_at_each_stage(small, tmp_path):
         judged = [ece(np.exp(log_p).max(axis=1), log_p.argmax(axis=1) == table.label_ids(load(str(at)).labels))
                   for log_p in drawn.astype(float)]  # fmt: skip
         assert found.facts["members"][name]["ece_equal_width_15"] == pytest.approx(np.mean(judged), rel=1e-4)
-    best = json.loads((home / "dubio_training.json").read_text())["best_epoch"]
     assert (found.systems["first"][1] != found.systems["last"][1]).any()
     same = np.array_equal(found.systems["ensemble"][1], found.systems["last"][1])
-    assert same == (load_posterior(home, "ensemble").posterior.facts["best_epoch"] == [3, 3]), best
-
-
-def test_what_lies_below_the_adapted_blocks_is_sampled_once(small, tmp_path, monkeypatch):
-    read = []
-
-    def counting(trunks, engine, host, tokens):
-        before = set(trunks.kept)
-        found = Trunks.read_before(trunks, engine, host, tokens)
-        read.extend(len(tokens["input_ids"]) for key in trunks.kept if key not in before)
-        return found
-
-    monkeypatch.setattr(Trunks, "read_before", Trunks.read, raising=False)
-    monkeypatch.setattr(Trunks, "read", counting)
-    values = config(small, seeds=[0], methods=["softmax_response"], posteriors={
-        "ensemble": {"plan": {"members": 2}}, "mc_dropout": {"plan": {"rate": 0.2}, "samples": 3},
-    })  # fmt: skip
-    values["training"]["top_layers"] = 1
-    making._trunks_of.cache_clear()  # of another test's set, whose rows may be the same
-    whole, status, _ = run(tmp_path, values)
-    assert status.complete
-    tables = read_split(DataSet.model_validate(whole.steps(finished=True)[0].where["data"]), Path("/"), True).tables
-    assert sorted(read) == sorted(len(tables[name].texts) for name in ("train", "validation", "calibration", "test"))
+    assert same == (load_posterior(home, "ensemble").posterior.facts["best_epoch"] == [3, 3])
 
 
 def test_the_adapters_of_all_seeds_teach_each_other(small, tmp_path):
