@@ -5,16 +5,16 @@ a set or a model says of training overrides what the grid says.
 """
 
 from collections.abc import Mapping
-from dataclasses import fields
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_type_hints
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from dubio.adapters.training import TrainingPlan, range_of
+from dubio.adapters.training import TrainingPlan
 from dubio.errors import DubioError
+from dubio.experiments.settings import check_made, check_settings
 from dubio.metrics.evaluation import REFERENCE
 from dubio.posteriors.registry import get_posterior
 from dubio.posteriors.trained import MEMBERS, PosteriorPlan, idle_settings
@@ -23,12 +23,6 @@ from dubio.scores.registry import METHODS, get_method, is_method, sampled_names
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$")]
 FAMILIES = ("bert", "roberta", "electra", "distilbert", "deberta-v2", "llama", "qwen2", "mistral", "gpt2")
 KINDS = ("adapter", "posterior", "represent", "samples", "pooled", "score")
-# Settings of the posteriors that are made from an adapter, by kind, or the words that are allowed.
-_MADE: dict[str, dict[str, type | tuple[str, ...]]] = {
-    "mc_dropout": {"rate": float, "masks": ("sample", "token")}, "heads": {"members": int}, "tfb": {"tolerance": float},
-    "laplace": {"structure": ("kron", "diag", "full"), "evidence": bool},
-    "laplace_lora": {"structure": ("kron", "diag"), "linear": bool, "evidence": bool},
-}  # fmt: skip
 
 
 class _Strict(BaseModel):
@@ -161,7 +155,7 @@ class Grid(_Strict):
         if len(set(self.seeds)) < len(self.seeds):
             raise ValueError("seeds: one is named twice")
         for where, settings in self._trainings():
-            _check_settings(where, settings, TrainingPlan, also=("top_layers", "targets"))
+            check_settings(where, settings, TrainingPlan, also=("top_layers", "targets"))
         for name, posterior in self.posteriors.items():
             entry = get_posterior(posterior.kind or name)
             if "keep" in posterior.plan:
@@ -169,11 +163,11 @@ class Grid(_Strict):
             if posterior.training and not entry.trained:
                 raise ValueError(f"posteriors.{name}.training: {entry.name} has no run of its own")
             if entry.trained:
-                _check_settings(f"posteriors.{name}.plan", posterior.plan, PosteriorPlan)
+                check_settings(f"posteriors.{name}.plan", posterior.plan, PosteriorPlan)
                 if idle := idle_settings(entry.name, posterior.plan):
                     raise ValueError(f"posteriors.{name}.plan: {idle[0]} has no effect on {entry.name}; leave it out")
             else:
-                _check_made(f"posteriors.{name}.plan", entry.name, posterior.plan)
+                check_made(f"posteriors.{name}.plan", entry.name, posterior.plan)
             if entry.name == "kfold" and posterior.samples is not None:
                 raise ValueError(f"posteriors.{name}.samples: all members of K-fold adapters are drawn; leave it out")
             if posterior.alone and not entry.trained:
@@ -279,43 +273,6 @@ def variant_of(name: str, options: Mapping[str, Any]) -> Any:
     except DubioError as error:
         raise ValueError(f"variants.{name}: {error}") from error
     return varied
-
-
-def _check_settings(where: str, settings: Mapping[str, Any], kind: type, also: tuple[str, ...] = ()) -> None:
-    known = {field.name for field in fields(kind)} - {"seed", "device", "show", "precision"} | set(also)
-    for name in settings:
-        if name not in known:
-            raise ValueError(f"{where}: no setting {name!r}; known: {', '.join(sorted(known))}")
-    kinds = get_type_hints(kind)
-    for name, value in settings.items():
-        _check_value(f"{where}.{name}", name, value, kinds[name])
-    try:
-        kind(**settings)
-    except DubioError as error:
-        raise ValueError(f"{where}: {error}") from error
-
-
-def _check_made(where: str, posterior: str, settings: Mapping[str, Any]) -> None:
-    for name, value in settings.items():
-        if name not in _MADE[posterior]:
-            raise ValueError(f"{where}: {posterior} has no setting {name!r}")
-        wanted = _MADE[posterior][name]
-        if not isinstance(wanted, tuple):
-            _check_value(f"{where}.{name}", name, value, wanted)
-        elif value not in wanted:
-            raise ValueError(f"{where}.{name}: {value!r} is not one of {', '.join(wanted)}")
-
-
-def _check_value(where: str, name: str, value: Any, wanted: Any) -> None:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    fits = (number and isinstance(0.0, wanted)) or (isinstance(value, wanted) and (number or wanted is not int))
-    if not fits:
-        told = getattr(wanted, "__name__", str(wanted))
-        hint = "; YAML reads 5e-4 as text, write 5.0e-4" if isinstance(value, str) and wanted is float else ""
-        raise ValueError(f"{where}: {value!r} is not a {told}{hint}")
-    least, below = range_of(name, wanted is int)
-    if number and not least <= value < below:
-        raise ValueError(f"{where}: {value} is out of range")
 
 
 def read_config(path: Path) -> Grid:
