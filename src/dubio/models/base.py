@@ -10,11 +10,12 @@ import torch
 import transformers
 from huggingface_hub import snapshot_download
 from torch import nn
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoTokenizer
 from transformers.utils.hub import cached_file
 
 from dubio.errors import DubioError
 from dubio.files import sha256_file
+from dubio.models.gguf import classifier_from, read_gguf
 from dubio.models.letters import Choices, fill_head
 
 
@@ -45,16 +46,16 @@ def load_base(
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            tokenizer: Any
+            model: Any
+            tokenizer: Any = None
             if tokenizer_folder is not None and (tokenizer_folder / "tokenizer_config.json").is_file():
                 tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder, **safe)
+            if gguf:
+                model, info, own = read_gguf(where, options)
+                tokenizer = own if tokenizer is None else tokenizer
             else:
-                tokenizer = AutoTokenizer.from_pretrained(where, **gguf, **safe)
-            model: Any
-            # A head of another size in the base is replaced; it then counts as missing, and the adapter must bring it.
-            model, info = AutoModelForSequenceClassification.from_pretrained(
-                where, dtype=torch.float32, output_loading_info=True, ignore_mismatched_sizes=True, **options
-            )
+                tokenizer = AutoTokenizer.from_pretrained(where, **safe) if tokenizer is None else tokenizer
+                model, info = classifier_from(where, options)
             if choices is not None:
                 tokenizer.truncation_side = "left"  # the end of a prompt asks for the letter
                 fill_head(model, tokenizer, choices, source)
