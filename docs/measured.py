@@ -25,7 +25,7 @@ def findings() -> str:
     made = {
         "posteriors": lambda: posteriors("minilm"), "posteriors_smollm2": lambda: posteriors("smollm2"),
         "clinc": clinc, "stages": stages, "stack_gpu": stack_gpu, "letters": letters,
-        "recompute": recompute, "laplace": laplace,
+        "recompute": recompute,
     }  # fmt: skip
     made |= runpy.run_path(str(ROOT / "docs" / "measured_grids.py"))["grids"]()
     return re.sub(r"\{\{(\w+)\}\}", lambda found: made[found[1]](), text)
@@ -106,17 +106,6 @@ def stack_gpu() -> str:
     ]  # fmt: skip
     header = ("precision", "M", "rows", "one adapter, ms", "loop, ms", "stack, ms", "loop over stack",
               "memory over one")  # fmt: skip
-    return "\n".join(table(header, rows))
-
-
-def laplace() -> str:
-    """Laplace over LoRA, by the linearised network and by drawn weights."""
-    rows = [
-        (row["system"], row["predicts"], row["precision_by"], f"{100 * row['accuracy']:.1f}", f"{row['nll']:.3f}",
-         f"{100 * row['ece_equal_width_15']:.1f}", f"{row['aurc']:.3f}")
-        for row in read(RESULTS / "laplace_minilm.json")["rows"]
-    ]  # fmt: skip
-    header = ("system", "what predicts", "prior precision by", "accuracy", "NLL", "ECE", "AURC")
     return "\n".join(table(header, rows))
 
 

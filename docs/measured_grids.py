@@ -57,6 +57,7 @@ def grids() -> dict[str, Callable[[], str]]:
         "bayeslora_minilm": lambda: gains("bayeslora-minilm"),
         "bayeslora_smollm2": lambda: gains("bayeslora-smollm2"),
         "bayeslora_beside": lambda: systems_beside("bayeslora-minilm", "bayeslora-smollm2"),
+        "laplace": lambda: systems("laplace-minilm"),
         "entropy_head": lambda: gains("adue-entropy-minilm"),
         "short": lambda: gains("short-minilm"),
         "calibration_rows": calibration_rows,
