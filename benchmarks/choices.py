@@ -19,7 +19,8 @@ import torch
 from pyarrow import compute, parquet
 
 from cases import questions
-from dubio.adapters.training import LabelledTexts, lora_targets
+from dubio.adapters.targets import lora_targets
+from dubio.adapters.training import LabelledTexts
 from dubio.demo.models import smollm2_gguf_path
 from dubio.files import write_json
 from dubio.measures import log_complement, log_mean, mutual_information, predictive_entropy

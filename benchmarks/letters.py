@@ -11,7 +11,7 @@ import warnings
 from dataclasses import replace
 
 from cases import SMOLLM2
-from dubio.adapters.training import lora_targets
+from dubio.adapters.targets import lora_targets
 from dubio.posteriors.hosts import load_host
 from dubio.posteriors.optimising import StackPlan
 from dubio.posteriors.parameters import LoraParameters, targets_of

@@ -17,7 +17,8 @@ import time
 import numpy as np
 import torch
 
-from dubio.adapters.training import LabelledTexts, lora_targets
+from dubio.adapters.targets import lora_targets
+from dubio.adapters.training import LabelledTexts
 from dubio.demo.models import minilm_path, smollm2_gguf_path
 from dubio.posteriors.hosts import load_host
 from dubio.posteriors.optimising import StackPlan

@@ -15,7 +15,8 @@ import transformers as tf
 from safetensors.torch import load_file, save_file
 
 from dubio.adapters import training
-from dubio.adapters.training import LabelledTexts, TrainingPlan, fresh_modules, lora_targets, train_adapter
+from dubio.adapters.targets import fresh_modules, lora_targets
+from dubio.adapters.training import LabelledTexts, TrainingPlan, train_adapter
 from dubio.errors import DubioError
 from dubio.models.base import base_hash
 from dubio.models.extraction import Extraction, extract

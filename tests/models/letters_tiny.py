@@ -10,7 +10,7 @@ import torch
 import transformers as tf
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
-from dubio.adapters.training import lora_targets
+from dubio.adapters.targets import lora_targets
 from models.tiny import CONFIGS, MARKS, TEXTS, root
 
 LETTERS = "ABCD"

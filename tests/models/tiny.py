@@ -14,7 +14,7 @@ import torch
 import transformers as tf
 from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 
-from dubio.adapters.training import fresh_modules, lora_targets
+from dubio.adapters.targets import fresh_modules, lora_targets
 from dubio.errors import DubioError
 from dubio.models.base import load_base
 from dubio.models.loading import load

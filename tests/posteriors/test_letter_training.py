@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from dubio.adapters.training import LabelledTexts, lora_targets
+from dubio.adapters.targets import lora_targets
+from dubio.adapters.training import LabelledTexts
 from dubio.data.prompts import PromptTemplate
 from dubio.models.letters import Choices
 from dubio.posteriors.forms import facts_of, form_of

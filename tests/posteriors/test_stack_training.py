@@ -9,7 +9,8 @@ import torch
 from tiny_runs import PLAN, losses_of, parameters, rows, told
 from torch.nn.functional import cross_entropy
 
-from dubio.adapters.training import TrainingPlan, lora_targets
+from dubio.adapters.targets import lora_targets
+from dubio.adapters.training import TrainingPlan
 from dubio.errors import DubioError
 from dubio.models.base import load_base
 from dubio.models.extraction import pad, tokenize

@@ -7,7 +7,8 @@ import pytest
 import torch
 from tiny_runs import PLAN, parameters, rows
 
-from dubio.adapters.training import TrainingPlan, lora_targets
+from dubio.adapters.targets import lora_targets
+from dubio.adapters.training import TrainingPlan
 from dubio.models.extraction import Extraction, pad, tokenize
 from dubio.models.loading import load
 from dubio.posteriors.engine import StackEngine

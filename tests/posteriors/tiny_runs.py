@@ -5,7 +5,8 @@ import json
 import numpy as np
 import torch
 
-from dubio.adapters.training import LabelledTexts, lora_targets
+from dubio.adapters.targets import lora_targets
+from dubio.adapters.training import LabelledTexts
 from dubio.posteriors.hosts import load_host
 from dubio.posteriors.parameters import LoraParameters, fresh_layers, targets_of
 from dubio.posteriors.training import StackPlan, _Run

@@ -21,25 +21,13 @@ import torch
 from peft import LoraConfig, TaskType, get_peft_model
 from transformers import Conv1D, DataCollatorWithPadding, PrinterCallback, Trainer, TrainingArguments, set_seed
 
+from dubio.adapters.targets import fresh_modules, layers_named, lora_targets, top_indices
 from dubio.arrays import Int64, as_labels
 from dubio.errors import DubioError
 from dubio.files import check_folder, sha256_json, write_json
 from dubio.models.adapter_files import RECORD
 from dubio.models.base import base_hash, has_bfloat16, load_base
 from dubio.models.letters import Choices
-
-# The projections that LoRA adapts, family by family: query, key, value (one fused module in GPT-2 and ModernBERT).
-_TARGETS = (
-    ("query", "key", "value"),
-    ("q_proj", "k_proj", "v_proj"),
-    ("query_proj", "key_proj", "value_proj"),
-    ("q_lin", "k_lin", "v_lin"),
-    ("Wqkv",),
-    ("c_attn",),
-)
-# Parts that a base without a classifier lacks, by their names in the nine families.
-_FRESH = ("classifier", "score", "pre_classifier", "head", "pooler")
-
 
 # Of numbers among the settings of a run, its posterior's too: the least, and what they stay below.
 RANGES: Mapping[str, tuple[float, float]] = {
@@ -164,58 +152,6 @@ def _adapted(model: Any, missing: Sequence[str], plan: TrainingPlan, *, lettered
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # peft's own use of transformers
         return get_peft_model(model, config)
-
-
-def top_indices(model: torch.nn.Module, top: int) -> list[int]:
-    """Numbers of the last `top` blocks; raises DubioError where the model has fewer, or no blocks."""
-    count = max((len(m) for m in model.modules() if isinstance(m, torch.nn.ModuleList)), default=0)
-    if not 0 < top <= count:
-        raise DubioError(f"this model has {count} blocks, so top_layers cannot be {top}")
-    return list(range(count - top, count))
-
-
-def layers_named(model: torch.nn.Module, ends: Sequence[str], top: int | None = None) -> list[str]:
-    """Full names of the linear layers inside blocks whose names end so, in the model's order.
-
-    top: of the last so many blocks only.
-    """
-    names = [name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear | Conv1D)]
-    inside = [name for name in names if any(part.isdigit() for part in name.split("."))]
-    found = [name for name in inside if any(f".{name}".endswith(f".{end}") for end in ends)]
-    if top is None:
-        return found
-    chosen = top_indices(model, top)
-    return [name for name in found if any(part.isdigit() and int(part) in chosen for part in name.split("."))]
-
-
-def lora_targets(model: torch.nn.Module, asked: str | None = None) -> list[str]:
-    """Ends of names of the layers to adapt: those asked for, with commas, else query, key and value projections.
-
-    Raises DubioError for an architecture whose projections are not known, or an end that no layer has.
-    """
-    if asked is not None:
-        ends = [end.strip() for end in asked.split(",")]
-        for end in ends:
-            if not end or not layers_named(model, [end]):
-                raise DubioError(f"no linear layer in the blocks of {type(model).__name__} ends with {end!r}")
-        return ends
-    names = {name.rsplit(".", 1)[-1] for name, _ in model.named_modules()}
-    for group in _TARGETS:
-        if names.issuperset(group):
-            return list(group)
-    raise DubioError(f"no query, key and value projections known in {type(model).__name__}; train it with peft itself")
-
-
-def fresh_modules(missing: Sequence[str]) -> list[str]:
-    """Modules that the base came without (new heads, poolers): they must be trained whole and saved.
-
-    missing: parameter names that were initialised afresh. Returns the module names to pass as modules_to_save.
-    Raises DubioError where something else is missing: a body that starts at random is no base.
-    """
-    for name in missing:
-        if not set(_FRESH) & set(name.split(".")):
-            raise DubioError(f"the base model lacks {name}; name a complete base")
-    return [part for part in _FRESH if any(part in name.split(".") for name in missing)]
 
 
 class _Rows:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from dubio.adapters.training import fresh_modules, layers_named
+from dubio.adapters.targets import fresh_modules, layers_named
 from dubio.models.loading import AdaptedModel
 from dubio.posteriors.stack import AdapterStack, Dense, LowRank
 
