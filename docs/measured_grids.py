@@ -257,8 +257,9 @@ def epochs(name: str) -> str:
     Both error ROC-AUCs are of the mean's own errors, so they compare within a row.
     """
     grid, outcomes = outcomes_of(name)
-    shown = (("accuracy", 100, 1), ("nll", 1, 3), ("ece_equal_width_15", 100, 1))
-    header = ("trained with", "epoch", *(f"{word} of {who}" for word in beside.OF for who in ("members", "the mean")),
+    shown = (("accuracy", 100, 1), ("nll", 1, 3), ("ece_equal_width_15", 100, 1), ("aurc", 1, 3))
+    words = (*beside.OF, "AURC")
+    header = ("trained with", "epoch", *(f"{word} of {who}" for word in words for who in ("members", "the mean")),
               *(f"OOD ROC-AUC of {word}" for word in ("MI", "entropy")),
               *(f"error ROC-AUC of {word}" for word in ("MI", "the response")))  # fmt: skip
     rows: list[tuple[str, ...]] = []

@@ -204,7 +204,7 @@ def test_other_letters_are_another_model():
     assert as_choices("True,False").labels == ("True", "False")
 
 
-@pytest.mark.slow  # a GGUF file takes its readers most of a minute, and it is read twice
+@pytest.mark.slow  # a GGUF file takes its readers twenty seconds, and it is read twice
 def test_smollm2_on_arc_easy(data_root):
     from dubio.demo.models import smollm2_gguf_path
 

@@ -29,7 +29,7 @@ def test_minilm(tmp_path):
     np.testing.assert_allclose(table.features, features, atol=1e-5)
 
 
-@pytest.mark.slow  # a GGUF file takes its readers most of a minute, and it is read twice
+@pytest.mark.slow  # a GGUF file takes its readers twenty seconds
 def test_smollm2(tmp_path):
     folder = save_adapter(tmp_path, smollm2_gguf_path())
     model = load(folder, base=str(smollm2_gguf_path()))
