@@ -15,7 +15,7 @@ from transformers.utils.hub import cached_file
 
 from dubio.errors import DubioError
 from dubio.files import sha256_file
-from dubio.models.gguf import classifier_from, read_gguf
+from dubio.models.gguf import classifier_from, gguf_classifier, gguf_tokenizer
 from dubio.models.letters import Choices, fill_head
 
 
@@ -47,15 +47,14 @@ def load_base(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             model: Any
-            tokenizer: Any = None
+            tokenizer: Any
             if tokenizer_folder is not None and (tokenizer_folder / "tokenizer_config.json").is_file():
                 tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder, **safe)
-            if gguf:
-                model, info, own = read_gguf(where, options)
-                tokenizer = own if tokenizer is None else tokenizer
+            elif gguf:
+                tokenizer = gguf_tokenizer(where, gguf["gguf_file"])
             else:
-                tokenizer = AutoTokenizer.from_pretrained(where, **safe) if tokenizer is None else tokenizer
-                model, info = classifier_from(where, options)
+                tokenizer = AutoTokenizer.from_pretrained(where, **safe)
+            model, info = (gguf_classifier if gguf else classifier_from)(where, options)
             if choices is not None:
                 tokenizer.truncation_side = "left"  # the end of a prompt asks for the letter
                 fill_head(model, tokenizer, choices, source)
@@ -72,8 +71,6 @@ def load_base(
     known = model.get_input_embeddings().num_embeddings
     if len(tokenizer) > known:
         raise DubioError(f"{base}: the tokenizer has {len(tokenizer)} tokens and the model {known}; they do not match")
-    if gguf:  # its weights are expanded to float32 by now, and transformers would refuse to train over them
-        model.hf_quantizer, model.is_quantized = None, False
     # What the batches are padded with is what a decoder must skip when it looks for the last token of a row.
     model.config.pad_token_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
     return model.to(device).eval(), tokenizer, missing
@@ -121,7 +118,8 @@ def _locate(base: str) -> tuple[str, dict[str, str]]:
     if path.suffix == ".gguf":
         if not path.is_file():
             raise DubioError(f"there is no base model file {base}; name an existing .gguf file")
-        return str(path.parent), {"gguf_file": path.name}
+        # Whole: a bare name would be looked for in the current folder first.
+        return str(path.parent), {"gguf_file": str(path.absolute())}
     if path.is_dir():
         if not (path / "config.json").is_file():
             raise DubioError(f"{base} holds no config.json; name the folder of a base model")
