@@ -56,6 +56,8 @@ def grids() -> dict[str, Callable[[], str]]:
         "ensembles_smollm2": lambda: epochs("lora-ensembles-smollm2"),
         "bayeslora_minilm": lambda: gains("bayeslora-minilm"),
         "bayeslora_smollm2": lambda: gains("bayeslora-smollm2"),
+        "bayeslora_minilm_systems": lambda: systems("bayeslora-minilm"),
+        "bayeslora_smollm2_systems": lambda: systems("bayeslora-smollm2"),
         "bayeslora_beside": lambda: systems_beside("bayeslora-minilm", "bayeslora-smollm2"),
         "laplace": lambda: systems("laplace-minilm"),
         "entropy_head": lambda: gains("adue-entropy-minilm"),
