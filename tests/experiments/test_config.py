@@ -4,7 +4,7 @@ import pytest
 from tiny_grid import config, write
 
 from dubio.errors import DubioError
-from dubio.experiments.config import read_config
+from dubio.experiments.config import DataSet, read_config
 
 
 def test_a_config_is_read(small, tmp_path):
@@ -49,7 +49,10 @@ WRONG = {
     "alone of what has no run": (changed("posteriors", "laplace", to={"alone": "x"}), "run of its own"),
     "an unknown method": (changed("methods", to=["softmax_response", "mdd"]), "mdd"),
     "a variant of nothing": (changed("variants", "new", to={"of": "adeu"}), "variants.new.of"),
-    "a variant with a bad option": (changed("variants", "new", to={"of": "adue", "alfas": [1]}), "alfas"),
+    "a variant with a bad option": (
+        changed("variants", "new", to={"of": "adue", "alfas": [1]}),
+        "variants.new: unknown setting 'alfas'; did you mean 'alphas'?",
+    ),
     "a variant called as a method": (changed("variants", "md", to={"of": "rmd"}), "variants.md"),
     "predictions of nothing": (changed("predictions", to=["ensemble"]), "ensemble"),
     "resources of no step": (changed("resources", "training", to={"cpus": 2}), "training"),
@@ -81,6 +84,60 @@ WRONG = {
     "one cell for two": (collide, "a-b-c-0"),
     "no test table": (lambda values: values["data"]["topics"].pop("test"), "data.topics.test"),
     "a share of nothing": (changed("certification", to=0), "certification"),
+    "a seed below 0": (changed("seeds", to=[0, -1]), "seeds.1: should be greater than or equal to 0, not -1"),
+    "a seed too great": (changed("seeds", to=[2**32]), "should be less than 4294967296"),
+    "a seed as text": (changed("seeds", to=["0"]), "seeds.0: should be a whole number, not '0'"),
+    "a word for a seed": (changed("seeds", to=[True]), "should be a whole number, not True"),
+    "a bad seed of the cuts": (changed("data", "topics", "seed", to=-1), "data.topics.seed"),
+    "more samples than members": (
+        changed("posteriors", "ensemble", to={"plan": {"members": 2}, "samples": 3}),
+        "posteriors.ensemble.samples: there are 2 members, not 3",
+    ),
+    "more than members by default": (changed("posteriors", "ensemble", to={"samples": 6}), "there are 5 members"),
+    "more samples than heads": (changed("posteriors", "heads", to={"samples": 11}), "there are 10 members"),
+    "a method twice": (changed("methods", to=["softmax_response", "md", "md"]), "methods: md is named twice"),
+    "all rows as a share": (changed("data", "topics", "rows", to={"calibration": 1.0}), "1 is neither a share"),
+    "a row and a half": (changed("data", "topics", "rows", to={"validation": 1.5}), "rows.validation: 1.5 is neither"),
+    "rows as text": (changed("data", "topics", "rows", to={"validation": "0.2"}), "should be a number, not '0.2'"),
+    "published of no method": (
+        changed("published", to={"source": "x", "methods": {"MD": "mdd"}}),
+        "published.methods.MD: 'mdd' is no method of this grid; did you mean 'md'?",
+    ),
+    "published of a method that is left out": (
+        changed("published", to={"source": "x", "methods": {"RMD": "rmd"}}),
+        "published.methods.RMD: 'rmd' is no method of this grid",
+    ),
+    "a misspelt method": (changed("methods", to=["softmax_response", "adeu"]), "'adeu'; did you mean 'adue'?"),
+    "a misspelt setting": (
+        changed("data", "topics", "tran", to="x"),
+        "data.topics: unknown setting 'tran'; did you mean 'train'?; known: train, test, validation,",
+    ),
+    "an unknown setting of rows": (
+        changed("data", "topics", "rows", to={"all": 3}),
+        "data.topics.rows: unknown setting 'all'; known: train, test, validation, calibration",
+    ),
+    "an unknown setting of a published system": (
+        changed("published", to={"source": "x", "systems": [{"theirs": "a", "ours": "adapter", "who": 1}]}),
+        "published.systems.0: unknown setting 'who'; known: theirs, ours, config, data, members",
+    ),
+    "one method, no list": (changed("methods", to="md"), "methods: should be a list, not 'md'"),
+    "sets as a list": (changed("data", to=["sst2"]), "data: should be a mapping of names"),
+    "a set without settings": (changed("data", "topics", to="sst2"), "data.topics: should be a mapping of settings"),
+    "no sets": (changed("data", to={}), "data: name at least one"),
+    "a posterior without settings": (
+        changed("posteriors", "ensemble", to=None),
+        "posteriors.ensemble: should be a mapping of settings, not nothing",
+    ),
+    "a setting misspelt and so missing": (
+        lambda values: values["data"]["topics"].update(tests=values["data"]["topics"].pop("test")),
+        "unknown setting 'tests'; did you mean 'test'?",
+    ),
+    "a number for a setting": (changed("data", "topics", 3, to="x"), "data.topics: the name 3 should be text"),
+    "a number for a name": (lambda values: values["data"].update({2: {}}), "data: the name 2 should be text"),
+    "a name with a blank": (
+        lambda values: values["data"].update({"a b": {}}),
+        "data: the name 'a b' should be letters",
+    ),
 }
 
 
@@ -112,9 +169,64 @@ def test_a_wrong_config_is_refused_in_one_line(small, tmp_path, name):
     assert str(path) in message
     assert told in message
     assert "\n" not in message
+    assert not any(word in message for word in ("Input", "tuple", "Tuple", "dictionary", "[key]", "permitted"))
 
 
-@pytest.mark.parametrize("text", ["a: [", "just words", "\xff"])
+@pytest.mark.parametrize("rows", [0.2, 2, 2000.0])
+def test_rows_are_a_share_or_a_number(small, tmp_path, rows):
+    values = config(small)
+    values["data"]["topics"]["rows"] = {"calibration": rows}
+    found = read_config(write(tmp_path, values)).data["topics"]
+    assert found.rows.calibration == rows
+    assert DataSet.model_validate(found.model_dump(mode="json")) == found  # as steps hand it on
+
+
+def test_as_many_samples_as_members_are_drawn(small, tmp_path):
+    posteriors = {"ensemble": {"plan": {"members": 7}, "samples": 7}, "mc_dropout": {"samples": 99}}
+    assert read_config(write(tmp_path, config(small, posteriors=posteriors))).posteriors["ensemble"].samples == 7
+
+
+@pytest.mark.parametrize("ours", ["md", "mine", "mc_dropout.variance"])
+@pytest.mark.parametrize("methods", [None, ["softmax_response", "md", "mc_dropout.variance"]])
+def test_published_methods_stand_beside_any_of_the_grid(small, tmp_path, ours, methods):
+    values = config(
+        small,
+        methods=methods,
+        variants={"mine": {"of": "md"}},
+        posteriors={"mc_dropout": {}},
+        published={"source": "x", "methods": {"Theirs": ours}},
+    )
+    assert read_config(write(tmp_path, values)).published.methods == {"Theirs": ours}
+
+
+@pytest.mark.parametrize(
+    ("again", "told"),
+    [
+        ("seeds: [7]\n", "'seeds' stands in line"),
+        ("posteriors: {blob: {}, tfb: {}, blob: {samples: 3}}\n", "'blob' stands in line"),
+        ('"seeds": [7]\n', "'seeds' stands in line"),
+    ],
+)
+def test_a_key_that_stands_twice_is_refused(small, tmp_path, again, told):
+    path = write(tmp_path, config(small))
+    with path.open("a") as opened:
+        opened.write(again)
+    line = len(path.read_text().splitlines())
+    with pytest.raises(DubioError, match=f"line {line}: {told}") as refused:
+        read_config(path)
+    assert str(path) in str(refused.value)
+
+
+def test_what_is_merged_may_be_overridden(small, tmp_path):
+    path = write(tmp_path, config(small))
+    with path.open("a") as opened:
+        opened.write("posteriors:\n")
+        opened.write("  a: &a {kind: ensemble, samples: 2}\n  b: &b {<<: *a, samples: 3}\n  c: {<<: *b, samples: 4}\n")
+    found = read_config(path).posteriors
+    assert [(found[name].kind, found[name].samples) for name in "abc"] == [("ensemble", n) for n in (2, 3, 4)]
+
+
+@pytest.mark.parametrize("text", ["a: [", "just words", "\xff", "a: 2024-13-45"])
 def test_what_is_not_a_config_is_refused(tmp_path, text):
     path = tmp_path / "grid.yaml"
     path.write_bytes(text.encode("latin-1"))

@@ -6,6 +6,7 @@ import pytest
 from tiny_grid import config, write
 
 from dubio.experiments.config import read_config
+from dubio.experiments.dry import _tiny_sets
 from dubio.experiments.published import chosen, of_source, read_published
 from dubio.experiments.steps import cells_of
 from tiny_classifier import dubio
@@ -58,8 +59,23 @@ def test_adue_table_1_is_a_hundred_cells():
     assert len(cells_of(grid)) == 4 * 5 * 5
 
 
-def test_a_dry_run_finds_what_does_not_work_together(small, tmp_path):
-    values = config(small, training={"targets": "no_such_layer"})
+@pytest.mark.parametrize("whose", ["grid", "second set"])
+def test_a_dry_run_finds_what_does_not_work_together(small, tmp_path, whose):
+    values, wrong = config(small), {"targets": "no_such_layer"}
+    if whose == "grid":
+        values["training"] = wrong
+    else:
+        values["data"]["other"] = {**values["data"]["topics"], "training": wrong}
     done = dubio("bench", "run", write(tmp_path, values), "--dry")
     assert done.code == 1
     assert "no_such_layer" in done.err
+
+
+def test_a_dry_run_has_a_cell_for_each_training_that_differs(small, tmp_path):
+    grid = read_config(write(tmp_path, config(small)))
+    own = {"a": {}, "b": {"max_length": 512}, "c": {"epochs": 7}, "d": {"dropout": 0.3}, "e": {"rank": 9}}
+    sets = {name: grid.data["topics"].model_copy(update={"training": training}) for name, training in own.items()}
+    grid = grid.model_copy(update={"data": sets, "training": {"max_length": 64, "rank": 8}})
+    model = grid.models["tiny"]
+    assert [*_tiny_sets(grid, model, sets["a"])] == ["a", "d"]
+    assert _tiny_sets(grid, model, sets["a"])["d"].training == {"dropout": 0.3, "epochs": 1}

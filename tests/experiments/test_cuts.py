@@ -82,6 +82,19 @@ def test_shares_that_leave_nothing_are_refused(folder):
         cut(folder, rows={"validation": 10, "calibration": 1000})
 
 
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"train": "test.csv"}, r"^test\.csv: no row is left as train, .* in test\.csv \(test\) too are dropped"),
+        ({"validation": "test.csv"}, r"^test\.csv: no row is left as validation, .* \(test\) too are dropped"),
+        ({"calibration": "train.csv"}, r"^train\.csv: no row is left as train, .* in train\.csv \(calibration\) too"),
+    ],
+)
+def test_a_table_that_repeats_another_is_refused(folder, changes, told):
+    with pytest.raises(DubioError, match=told):
+        cut(folder, **changes)
+
+
 def test_rows_of_a_cut_keep_the_tables_order(folder):
     numbers = [int(text.split()[-1]) for text in cut(folder, rows={"train": 30}).tables["train"].texts]
     once = [number for number in numbers if number >= 40]  # the others are repeated at the end

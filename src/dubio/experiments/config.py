@@ -9,18 +9,20 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from dubio.adapters.training import TrainingPlan
 from dubio.errors import DubioError
-from dubio.experiments.settings import check_made, check_settings
+from dubio.experiments.reading import in_words, meant, read_yaml
+from dubio.experiments.settings import check_plan, check_settings, twice, whole_or_share
 from dubio.metrics.evaluation import REFERENCE
 from dubio.posteriors.registry import get_posterior
-from dubio.posteriors.trained import MEMBERS, PosteriorPlan, idle_settings
+from dubio.posteriors.trained import MEMBERS, PosteriorPlan
 from dubio.scores.registry import METHODS, get_method, is_method, sampled_names
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$")]
+Seed = Annotated[int, Field(strict=True, ge=0, lt=2**32)]
+Part = Annotated[float, Field(strict=True, gt=0), AfterValidator(whole_or_share)]
 FAMILIES = ("bert", "roberta", "electra", "distilbert", "deberta-v2", "llama", "qwen2", "mistral", "gpt2")
 KINDS = ("adapter", "posterior", "represent", "samples", "pooled", "score")
 
@@ -30,12 +32,12 @@ class _Strict(BaseModel):
 
 
 class Rows(_Strict):
-    """How many rows. train, test: at most so many. validation, calibration: a share of train, or a number of rows."""
+    """How many rows. train, test: at most so many. validation, calibration: a share of train below 1, or a number."""
 
     train: int | None = Field(None, ge=2)
     test: int | None = Field(None, ge=2)
-    validation: float = Field(0.05, gt=0)
-    calibration: float = Field(0.2, gt=0)
+    validation: Part = 0.05
+    calibration: Part = 0.2
 
 
 class DataSet(_Strict):
@@ -55,7 +57,7 @@ class DataSet(_Strict):
     label: str | None = None
     drop_empty: bool = False
     rows: Rows = Rows()  # pyright: ignore[reportCallIssue]
-    seed: int = 42
+    seed: Seed = 42
     published: str | None = None
     training: dict[str, Any] = Field(default_factory=dict)
 
@@ -137,7 +139,7 @@ class Grid(_Strict):
     about: str
     models: dict[Name, ModelSpec] = Field(min_length=1)
     data: dict[Name, DataSet] = Field(min_length=1)
-    seeds: tuple[int, ...] = Field(min_length=1)
+    seeds: tuple[Seed, ...] = Field(min_length=1)
     trainer: Literal["transformers", "stack"] = "transformers"
     training: dict[str, Any] = Field(default_factory=dict)
     methods: tuple[str, ...] | None = None
@@ -158,25 +160,17 @@ class Grid(_Strict):
             check_settings(where, settings, TrainingPlan, also=("top_layers", "targets"))
         for name, posterior in self.posteriors.items():
             entry = get_posterior(posterior.kind or name)
-            if "keep" in posterior.plan:
-                raise ValueError(f"posteriors.{name}.plan: keep gives its systems no names; use stages")
             if posterior.training and not entry.trained:
                 raise ValueError(f"posteriors.{name}.training: {entry.name} has no run of its own")
-            if entry.trained:
-                check_settings(f"posteriors.{name}.plan", posterior.plan, PosteriorPlan)
-                if idle := idle_settings(entry.name, posterior.plan):
-                    raise ValueError(f"posteriors.{name}.plan: {idle[0]} has no effect on {entry.name}; leave it out")
-            else:
-                check_made(f"posteriors.{name}.plan", entry.name, posterior.plan)
-            if entry.name == "kfold" and posterior.samples is not None:
-                raise ValueError(f"posteriors.{name}.samples: all members of K-fold adapters are drawn; leave it out")
+            check_plan(f"posteriors.{name}", entry, posterior.plan, posterior.samples)
             if posterior.alone and not entry.trained:
                 raise ValueError(f"posteriors.{name}.alone: {entry.name} has no run of its own")
             self._check_stages(name, posterior, entry.name)
         if self.methods is not None and REFERENCE not in self.methods:
             raise ValueError(f"methods: {REFERENCE} must be among them: it is what the others have to beat")
-        for name in self.methods or ():
-            self._check_method(name)
+        if again := twice(self.methods or ()):
+            raise ValueError(f"methods: {again} is named twice")
+        self._check_methods()
         if self.pooled is not None and len(self.seeds) < 2:
             raise ValueError("pooled: one seed is no ensemble")
         self._check_names()
@@ -208,9 +202,8 @@ class Grid(_Strict):
             if name in ("adapter", "own", "posterior", "represent") or is_method(name):
                 raise ValueError(f"posteriors: choose another name than {name!r}; that one is taken")
         for what, names in (("posteriors", systems), ("models and data", cells)):
-            twice = sorted({name for name in names if names.count(name) > 1})
-            if twice:
-                raise ValueError(f"{what}: two go by the name {twice[0]}")
+            if again := twice(names):
+                raise ValueError(f"{what}: two go by the name {again}")
 
     def _others(self) -> list[str]:
         return [name for spec in self.posteriors.values() for name in spec.others]
@@ -251,11 +244,17 @@ class Grid(_Strict):
             *((f"posteriors.{name}.training", spec.training) for name, spec in self.posteriors.items()),
         ]
 
-    def _check_method(self, name: str) -> None:
+    def _check_methods(self) -> None:
+        """Raises ValueError on methods that are not there, and on published ones that stand beside none of the grid."""
         posteriors = [*self.posteriors, *self._stages(), *([self.pooled] if self.pooled else [])]
-        known = {*METHODS, *(method for posterior in posteriors for method in sampled_names(posterior))}
-        if name not in known:
-            raise ValueError(f"methods: there is no method {name!r}")
+        known = [*METHODS, *(method for posterior in posteriors for method in sampled_names(posterior))]
+        for name in self.methods or ():
+            if name not in known:
+                raise ValueError(f"methods: there is no method {name!r}{meant(name, known)}")
+        own = [*(known if self.methods is None else self.methods), *self.variants]
+        for theirs, ours in self.published.methods.items() if self.published else ():
+            if ours not in own:
+                raise ValueError(f"published.methods.{theirs}: {ours!r} is no method of this grid{meant(ours, own)}")
 
 
 def variant_of(name: str, options: Mapping[str, Any]) -> Any:
@@ -268,8 +267,12 @@ def variant_of(name: str, options: Mapping[str, Any]) -> Any:
     method = get_method(of)
     own = {key: tuple(value) if isinstance(value, list) else value for key, value in options.items() if key != "of"}
     varied = replace(method, name=name, title=f"{method.title}, {name}", options={**method.options, **own})
+    settings = type(method.build()).Config
     try:
+        settings.model_validate(varied.options)
         varied.build()
+    except ValidationError as error:
+        raise ValueError(f"variants.{name}: {in_words(error.errors(), settings)}") from error
     except DubioError as error:
         raise ValueError(f"variants.{name}: {error}") from error
     return varied
@@ -277,20 +280,12 @@ def variant_of(name: str, options: Mapping[str, Any]) -> Any:
 
 def read_config(path: Path) -> Grid:
     """The grid in a YAML file; raises DubioError, one line, on what cannot be read or means nothing."""
-    try:
-        found: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DubioError(f"cannot read {path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise DubioError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    found = read_yaml(path)
     if not isinstance(found, dict):
         raise DubioError(f"{path} is not a config: it must hold name, about, models, data and seeds")
     try:
         return Grid.model_validate(found)
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        message = str(first["msg"]).removeprefix("Value error, ")
-        raise DubioError(f"{path}: {place + ': ' if place else ''}{message}") from error
+        raise DubioError(f"{path}: {in_words(error.errors(), Grid)}") from error
     except DubioError as error:
         raise DubioError(f"{path}: {error}") from error

@@ -1,4 +1,5 @@
-"""A dry run of a grid: one whole cell of each model, on a tiny random base of its family and made-up rows.
+"""A dry run of a grid: a whole cell of each model, and of each training that sets ask for, on a tiny random base of its
+family and made-up rows.
 
 It shows that everything in a config works together (training settings, posteriors, methods, variants) before weeks of
 a machine are spent, without a model or a table at hand: the base is built from its family's own configuration, and two
@@ -36,7 +37,7 @@ _OF_FAMILY: dict[str, dict[str, Any]] = {
 
 
 def dry_run(grid: Grid, say: Callable[[str], None]) -> Status:
-    """Runs one cell of each model, on the device that the grid names; returns how it stands at the end."""
+    """Runs a cell of each model and training, on the device that the grid names; returns how it stands at the end."""
     with tempfile.TemporaryDirectory() as room:
         root = Path(room)
         kinds = {spec.kind or name for name, spec in grid.posteriors.items()}
@@ -47,7 +48,7 @@ def dry_run(grid: Grid, say: Callable[[str], None]) -> Status:
         for name, spec in bases.items():
             kind = spec.letters or "texts"
             small = grid.model_copy(update={
-                "models": {name: spec}, "data": {kind: data[kind]}, "seeds": grid.seeds[:1],
+                "models": {name: spec}, "data": _tiny_sets(grid, spec, data[kind]), "seeds": grid.seeds[:1],
                 "training": _tiny_settings(grid.training),
                 "posteriors": {
                     n: p.model_copy(update={"training": _tiny_settings(p.training, whole=False),
@@ -67,6 +68,16 @@ def dry_run(grid: Grid, say: Callable[[str], None]) -> Status:
 def _kinds(grid: Grid) -> dict[str, str | None]:
     """Name of a made-up set -> the letters of its questions, None for labelled texts."""
     return {spec.letters or "texts": spec.letters for spec in grid.models.values()}
+
+
+def _tiny_sets(grid: Grid, model: ModelSpec, rows: DataSet) -> dict[str, DataSet]:
+    """The made-up set, once for each training that sets ask for, by the first's name. model: as in the dry run."""
+    plain = {**_tiny_settings(grid.training), **model.training}
+    found: dict[str, tuple[str, dict[str, Any]]] = {}
+    for name, spec in grid.data.items():
+        own = _tiny_settings(spec.training, whole=False)
+        found.setdefault(json.dumps({**plain, **own}, sort_keys=True), (name, own))
+    return {name: rows.model_copy(update={"training": own}) for name, own in found.values()}
 
 
 def _tiny_settings(settings: dict[str, Any], whole: bool = True) -> dict[str, Any]:

@@ -3,12 +3,16 @@
 In: a mapping as it stands in a config, and where it stands. Out: nothing, or one line that says what is wrong there.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
+from inspect import signature
 from typing import Any, get_type_hints
 
 from dubio.adapters.training import range_of
 from dubio.errors import DubioError
+from dubio.posteriors.heads import fit_heads
+from dubio.posteriors.registry import PosteriorEntry
+from dubio.posteriors.trained import PosteriorPlan, idle_settings
 
 # Settings of the posteriors that are made from an adapter, by kind, or the words that are allowed.
 _MADE: dict[str, dict[str, type | tuple[str, ...]]] = {
@@ -16,6 +20,41 @@ _MADE: dict[str, dict[str, type | tuple[str, ...]]] = {
     "laplace": {"structure": ("kron", "diag", "full"), "evidence": bool},
     "laplace_lora": {"structure": ("kron", "diag"), "linear": bool, "evidence": bool},
 }  # fmt: skip
+
+# How many members an ensemble has, of which samples are the first so many, unless its plan says.
+_DRAWN = {"ensemble": PosteriorPlan.members, "heads": int(signature(fit_heads).parameters["members"].default)}
+
+
+def twice(names: Iterable[str]) -> str | None:
+    """The first of the names, by alphabet, that is there more than once."""
+    every = list(names)
+    return min((name for name in every if every.count(name) > 1), default=None)
+
+
+def whole_or_share(rows: float) -> float:
+    """The same rows; raises ValueError where they are neither a share below 1 nor a number of at least 2."""
+    if 0 < rows < 1 or (rows >= 2 and rows == int(rows)):
+        return rows
+    raise ValueError(f"{rows:g} is neither a share of the rows below 1 nor a whole number of at least 2")
+
+
+def check_plan(where: str, entry: PosteriorEntry, plan: Mapping[str, Any], samples: int | None) -> None:
+    """Of a posterior: its own settings, and how many samples are drawn; raises ValueError."""
+    if "keep" in plan:
+        raise ValueError(f"{where}.plan: keep gives its systems no names; use stages")
+    if entry.trained:
+        check_settings(f"{where}.plan", plan, PosteriorPlan)
+        if idle := idle_settings(entry.name, plan):
+            raise ValueError(f"{where}.plan: {idle[0]} has no effect on {entry.name}; leave it out")
+    else:
+        check_made(f"{where}.plan", entry.name, plan)
+    if samples is None:
+        return
+    if entry.name == "kfold":
+        raise ValueError(f"{where}.samples: all members of K-fold adapters are drawn; leave it out")
+    members = plan.get("members", _DRAWN.get(entry.name, samples))
+    if samples > members:
+        raise ValueError(f"{where}.samples: there are {members} members, not {samples}; ask for at most so many")
 
 
 def check_settings(where: str, settings: Mapping[str, Any], kind: type, also: tuple[str, ...] = ()) -> None:

@@ -51,9 +51,11 @@ def read_split(data: DataSet, root: Path, template: PromptTemplate | bool) -> Sp
     for later, earlier in (("calibration", "test"), ("validation", "test"), ("validation", "calibration")):
         if later in tables and earlier in tables:
             tables[later] = _without(later, tables[later], tables[earlier], dropped)
+            _check_left(data, later, tables[later], earlier)
     pool = read(data.train)
-    for table in tables.values():
+    for earlier, table in tables.items():
         pool = _without("train", pool, table, dropped)
+        _check_left(data, "train", pool, earlier)
     labels = label_names(pool)
     whole, order = len(pool), _groups(pool, data.seed)
     for name in ("calibration", "validation"):
@@ -91,6 +93,15 @@ def _without(name: str, table: TextTable, other: TextTable, dropped: dict[str, i
         dropped[name] = dropped.get(name, 0) + int(shared.sum())
         table = table.take(~shared)
     return table
+
+
+def _check_left(data: DataSet, name: str, table: TextTable, earlier: str) -> None:
+    """Raises DubioError where the rows of an earlier table were the last of this one."""
+    if not len(table):
+        raise DubioError(
+            f"{getattr(data, name)}: no row is left as {name}, as those that are in {getattr(data, earlier)} "
+            f"({earlier}) too are dropped; name tables that share no rows"
+        )
 
 
 def _groups(table: TextTable, seed: int) -> list[Any]:
