@@ -58,6 +58,14 @@ def check_folder(folder: Path) -> None:
         raise DubioError(f"cannot write in {folder}: {place} is read-only; choose another or change its permissions")
 
 
+def make_folder(folder: Path) -> None:
+    """Makes a folder and those above it; raises DubioError where that cannot be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+
+
 def write_text(target: Path, text: str) -> None:
     """Writes UTF-8 text by atomic rename."""
     with atomic_path(target) as path:

@@ -54,7 +54,7 @@ def test_the_device_does_not_change_what_is_done(small, tmp_path):
     done = dubio("bench", "run", write(tmp_path, values), "--device", "cpu", *places)
     assert done.code == 0, done
     values["models"]["tiny"]["device"] = "cpu"
-    assert "0 steps, 0 done before" in dubio("bench", "run", write(tmp_path, values), *places).out
+    assert "3 steps, 3 done before" in dubio("bench", "run", write(tmp_path, values), *places).out
 
 
 def test_show_prints_the_table_and_writes_every_format(results, tmp_path):
@@ -104,6 +104,13 @@ def test_the_mean_of_a_posterior_has_a_table_of_its_own(results):
     shown = dubio("bench", "show", results, "--predictions", "ensemble", "--draws", 20)
     assert shown.code == 0, shown
     assert "Anchored probe" in shown.out
+    assert "### small: error ROC-AUC, judged on the predictions of ensemble" in shown.out
+
+
+def test_the_page_on_a_posteriors_predictions_says_so(results, tmp_path):
+    shown = dubio("bench", "show", results, "--predictions", "ensemble", "--draws", 0, "--out", tmp_path)
+    assert shown.code == 0, shown
+    assert "<h1>small, judged on the predictions of ensemble</h1>" in (tmp_path / "index.html").read_text()
 
 
 def test_the_table_of_systems_holds_what_the_cells_hold(results):
@@ -147,6 +154,9 @@ def test_compare_two_methods(results):
     assert "Anchored probe on calibration against softmax response" in shown.out
     system = dubio("bench", "compare", results, "system:ensemble", "system:adapter", "--metric", "nll")
     assert system.code == 0, system
+    # By a metric of predictions the adapter itself is what the default stands for.
+    assert dubio("bench", "compare", results, "system:ensemble", "--metric", "nll").out == system.out
+    assert "nan" not in system.out
 
 
 COLUMNS = "source,model,dataset,method,config,metric,value,std,unit"  # of a table of published numbers
@@ -177,6 +187,10 @@ def test_published_numbers_stand_beside(results, tmp_path):
     other = dubio("bench", "show", folder, "--draws", 0, "--metric", "aurc", "--published", table)
     assert "paper" not in other.out
     assert "published" not in other.out
+    assert other.err == ""
+    unnamed = dubio("bench", "show", results, "--draws", 0, "--published", table)
+    assert (unnamed.code, unnamed.err.count("\n")) == (0, 1)
+    assert "names no published rows" in unnamed.err
     table.write_text("not,a,table\n1,2,3\n")
     assert dubio("bench", "show", folder, "--published", table).code == 2
 
@@ -213,6 +227,13 @@ def test_published_systems_stand_beside(results, tmp_path):
     assert {r["published"] for r in parquet.read_table(tmp_path / "out" / "published_systems.parquet").to_pylist()} == {
         0.865, 0.912, 0.25, 0.1, None
     }  # fmt: skip
+    assert "No published row of A paper: nothing." in shown.out
+    # Where none has a row there is no table, and standard error says why; the table written before goes.
+    values["published"]["systems"] = [{"theirs": "LORA", "ours": "adapter"}]
+    (folder / "config.yaml").write_text(yaml.safe_dump(values))
+    none = dubio("bench", "show", folder, "--draws", 0, "--published", table, "--out", tmp_path / "out")
+    assert (none.code, none.err) == (0, "note: No published row of A paper: LORA.\n")
+    assert not (tmp_path / "out" / "published_systems.parquet").exists()
     values["published"]["systems"][0]["ours"] = "nowhere"
     (folder / "config.yaml").write_text(yaml.safe_dump(values))
     assert "there is no system 'nowhere'" in dubio("bench", "show", folder).err
@@ -233,7 +254,10 @@ WRONG = {
     "a cell that is not there": (("status", "GRID", "--only", "seed=7"), "seed=7"),
     "no results": (("show", "."), "no results"),
     "no such metric": (("show", "RESULTS", "--metric", "auc"), "no metric"),
-    "no predictions": (("show", "RESULTS", "--predictions", "laplace"), "no finished cells"),
+    "no predictions": (("show", "RESULTS", "--predictions", "laplace"), "it judges: own, ensemble, kfold"),
+    "no predictions to compare on": (("compare", "RESULTS", "probe", "--predictions", "laplace"), "it judges: own"),
+    "a score by a metric of predictions": (("show", "RESULTS", "--metric", "nll", "--methods", "md"), "'md' with nll"),
+    "a score compared by one": (("compare", "RESULTS", "md", "--metric", "nll"), "there are: system:adapter"),
     "no such method": (("compare", "RESULTS", "mdd"), "mdd"),
     "no such method at all": (("show", "RESULTS", "--methods", "mdd"), "'mdd'"),
 }

@@ -1,6 +1,5 @@
 """`dubio bench run | status | show | compare`: grids of models, sets, seeds and methods, and their tables."""
 
-import json
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -9,7 +8,7 @@ from pathlib import Path
 
 from dubio.errors import DubioError
 from dubio.experiments.config import Grid, read_config
-from dubio.experiments.outcome import Outcome, read_outcome
+from dubio.experiments.outcome import Outcome, keys_in, read_outcome
 from dubio.experiments.published import Number, chosen, of_source, read_published
 from dubio.experiments.steps import Cell
 from dubio.files import check_folder
@@ -45,16 +44,20 @@ def run(
     # Whole paths: workers of a cluster have folders of their own to be in.
     places = _root(data).resolve(), store.resolve(), results.resolve()
     whole = Run(grid, config, *places, chooser(grid, only), _say)
-    if kind == "ray":
-        from dubio.experiments.ray_executor import RayExecutor
+    try:
+        if kind == "ray":
+            from dubio.experiments.ray_executor import RayExecutor
 
-        cluster = RayExecutor(address)
-        try:
-            found = whole.run(cluster)
-        finally:
-            cluster.close()
-    else:
-        found = whole.run(LocalExecutor(together, _say))
+            cluster = RayExecutor(address)
+            try:
+                found = whole.run(cluster)
+            finally:
+                cluster.close()
+        else:
+            found = whole.run(LocalExecutor(together, _say))
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from here", file=sys.stderr)
+        raise
     for step, error in found.failed.items():
         print(f"failed {step}: {error}", file=sys.stderr)
     print(f"outcomes: {whole.folder}")
@@ -98,32 +101,41 @@ def show(
     from dubio.experiments.comparing import compare
 
     grid, outcomes = read_results(folder, whose)
+    _check_judged(grid, whose)
     names = None if methods is None else [name.strip() for name in methods.split(",")]
     names = None if names is None else [*dict.fromkeys([*names, tables.reference_of(metric)])]
     found = compare(outcomes, metric, methods=names, draws=draws, predictions=whose)
     theirs = published_of(grid, published)
+    if published is not None and grid.published is None:
+        print("note: the grid's config names no published rows, so none are shown", file=sys.stderr)
     made = [tables.methods_table(grid, outcomes, found, by_metric(grid, theirs))]
     if whose == "own":
-        more = (tables.systems_table(grid, outcomes, draws), beside.systems_beside(grid, outcomes, theirs),
+        set_beside = beside.systems_beside(grid, outcomes, theirs)
+        more = (tables.systems_table(grid, outcomes, draws), set_beside,
                 beside.gains_beside(grid, found, by_metric(grid, theirs)))  # fmt: skip
         made += [table for table in more if table is not None]
+        if set_beside is None and (told := beside.systems_without_row(grid, outcomes, theirs)):
+            print(f"note: {told}", file=sys.stderr)
     for table in made:
         print(rendering.markdown(table))
     if out is not None:
         check_folder(out)
         words = [tables.grid_title(grid, method) for method in found.methods]
         picture = rendering.critical_difference(found, words)
-        caption = "Mean ranks; bars join methods that do not differ (Nemenyi, 5 %)"
-        rendering.save(out, grid.name, grid.about, made, [(caption, picture)] if picture else [])
+        caption = "Mean ranks; bars join methods that Nemenyi’s test cannot tell apart (5 %)"
+        title = grid.name if whose == "own" else f"{grid.name}, judged on the predictions of {whose}"
+        rendering.save(out, title, grid.about, made, [(caption, picture)] if picture else [])
         print(f"tables: {out / 'index.html'}")
 
 
-def compare_two(folder: Path, first: str, second: str, metric: str, draws: int, whose: str) -> None:
-    """The paired difference of two methods, set by set and over all."""
+def compare_two(folder: Path, first: str, second: str | None, metric: str, draws: int, whose: str) -> None:
+    """The paired difference of two methods, set by set and over all. second: None for the metric's reference."""
     from dubio.experiments import rendering, tables
     from dubio.experiments.comparing import compare
 
-    _, outcomes = read_results(folder, whose)
+    grid, outcomes = read_results(folder, whose)
+    _check_judged(grid, whose)
+    second = second or tables.reference_of(metric)
     found = compare(outcomes, metric, methods=[first, second], draws=draws, predictions=whose)
     print(rendering.markdown(tables.pair_table(found, first, second)))
 
@@ -132,20 +144,31 @@ def read_results(folder: Path, whose: str = "own") -> tuple[Grid, list[Outcome]]
     """A grid's config, and its finished cells in which these predictions are judged.
 
     Outcomes of the grid as it was before its config changed are passed over, and named on standard error. Raises
-    DubioError where the folder holds none.
+    DubioError where the folder holds none, or what it holds is damaged.
     """
     if not (folder / CONFIG).is_file():
         raise DubioError(f"{folder} holds no results of a grid; run it first, or name its folder under results/")
-    known = json.loads((folder / CELLS).read_text(encoding="utf-8")) if (folder / CELLS).exists() else None
+    known = keys_in(folder / CELLS)
+    if known is None and (folder / CELLS).exists():
+        raise DubioError(f"{folder / CELLS} is damaged; run the grid again, which does nothing twice")
     cells = sorted(path for path in folder.glob("*.json") if path.name != CELLS)
-    outcomes = {path.stem: read_outcome(path, path.with_suffix(".parquet")) for path in cells}
-    old = [name for name, outcome in outcomes.items() if known is not None and known.get(name) != outcome.facts["key"]]
+    outcomes = {path.stem: read_outcome(path, path.with_suffix(".parquet")) for path in cells
+                if known is None or path.stem in known}  # fmt: skip
+    old = [path.stem for path in cells if known is not None
+           and (path.stem not in known or known[path.stem] != outcomes[path.stem].facts["key"])]  # fmt: skip
     if old:
         print(f"note: not of this config, and passed over: {', '.join(old)}", file=sys.stderr)
     grid = read_config(folder / CONFIG)
     kept = [o for name, o in outcomes.items() if name not in old and o.place[3] == whose]
     order = {(model, data): at for at, (model, data) in enumerate(product(grid.models, grid.data))}
     return grid, sorted(kept, key=lambda o: (order.get(o.place[:2], len(order)), o.place[2]))
+
+
+def _check_judged(grid: Grid, whose: str) -> None:
+    """Raises DubioError where these predictions are not judged in the grid."""
+    known = ("own", *grid.predictions)
+    if whose not in known:
+        raise DubioError(f"the grid does not judge the predictions of {whose!r}; it judges: {', '.join(known)}")
 
 
 def chooser(grid: Grid, only: Sequence[str]) -> Callable[[Cell], bool] | None:
@@ -157,7 +180,7 @@ def chooser(grid: Grid, only: Sequence[str]) -> Callable[[Cell], bool] | None:
         asked = {value.strip() for value in values.split(",")}
         if name not in known or not asked <= known[name]:
             have = "; ".join(f"{key}={','.join(sorted(values))}" for key, values in known.items())
-            raise DubioError(f"--only {part} is not in the grid; it has {have}")
+            raise DubioError(f"--only {part} is not in the grid; it has {have} (repeat --only for another of these)")
         wanted[name] = wanted.get(name, set()) | asked
     if not wanted:
         return None

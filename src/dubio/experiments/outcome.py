@@ -139,6 +139,28 @@ class Outcome:
         return self.facts["metrics"].get(method, {}).get(metric)
 
 
+def keys_in(path: Path) -> dict[str, str] | None:
+    """Which outcomes are of a grid as it is now, by name and key; None where the file is not there, or damaged."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return {str(name): str(key) for name, key in found.items()}
+    except (OSError, ValueError, AttributeError):
+        return None
+
+
+def is_whole(cell: Path, rows: Path, key: str) -> bool:
+    """Whether both files are there, and of the step of this key."""
+    try:
+        facts = json.loads(cell.read_text(encoding="utf-8"))
+        return facts["key"] == key and _key_of(parquet.read_schema(rows)) == key and {"cell", "metrics"} <= {*facts}
+    except (OSError, ValueError, KeyError, TypeError, pa.ArrowException):
+        return False
+
+
+def _key_of(schema: Any) -> str:
+    return (schema.metadata or {}).get(b"key", b"").decode()
+
+
 def read_outcome(cell: Path, rows: Path) -> Outcome:
     """From the two files; raises DubioError where one is damaged or they do not belong together."""
     try:
@@ -148,8 +170,9 @@ def read_outcome(cell: Path, rows: Path) -> Outcome:
         wrong, names = columns.pop("wrong"), [c.partition(":")[2] for c in columns if c.startswith("loss:")]
         systems = {n: (columns[f"wrong:{n}"], columns[f"loss:{n}"], columns[f"rank:system:{n}"]) for n in names}
         ranks = {c[5:]: v for c, v in columns.items() if c.startswith("rank:") and not c.startswith("rank:system:")}
-        _ = facts["cell"]["model"], facts["metrics"]
-        if (table.schema.metadata or {}).get(b"key", b"").decode() != facts["key"]:
+        _ = [facts["cell"][name] for name in ("model", "data", "seed", "predictions")], {**facts["methods"]}
+        _ = {name: {**figures} for name, figures in {**facts["metrics"]}.items()}
+        if _key_of(table.schema) != facts["key"]:
             raise ValueError("they are of different runs")
     except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
         raise DubioError(

@@ -13,14 +13,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from dubio.experiments.config import Grid, Resources
-from dubio.experiments.outcome import CELL, ROWS
+from dubio.errors import DubioError
+from dubio.experiments.config import Grid, Resources, read_config
+from dubio.experiments.outcome import CELL, ROWS, is_whole, keys_in
 from dubio.experiments.steps import OWN, Cell, Step, cells_of, steps_of
 from dubio.experiments.store import StepStore
 from dubio.experiments.work import run_step
-from dubio.files import atomic_path, write_json, write_text
+from dubio.files import atomic_path, make_folder, write_json, write_text
 
 CONFIG, CELLS = "config.yaml", "cells.json"
+_UNITS = ((7200, 3600, ".1f", "h"), (90, 60, ".0f", "min"), (0, 1, ".0f", "s"))  # from so many seconds on
 Finished = tuple[Step, dict[str, Any] | None, str]  # step, its record or None, its error
 
 
@@ -104,26 +106,31 @@ class Run:
         return [*{step.key: step for last in self.last_steps(finished) for step in last.all()}.values()]
 
     def _expect(self) -> None:
-        """Writes which outcomes, by name and key, are of the grid as it is now; tables are made of those alone."""
-        with StepStore(self.store).alone(f"cells-{self.grid.name}"):  # runs of other cells may write it too
-            self._write_expected(self.folder / CELLS)
+        """Writes the config, and which outcomes are of it, by name and key; tables are made of those alone.
 
-    def _write_expected(self, path: Path) -> None:
-        known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-        names = {f"{cell}{'' if whose == OWN else f'-{whose}'}" for cell in cells_of(self.grid)
-                 for whose in (OWN, *self.grid.predictions)}  # fmt: skip
-        kept = {name: key for name, key in known.items() if name in names}
-        write_json(path, {**kept, **{name_of(step): step.key for step in self.last_steps(finished=True)}})
+        Of cells that are not chosen now what was known stays, unless the config has changed: their tables, or another
+        model's base, need not be here.
+        """
+        with StepStore(self.store).alone(f"cells-{self.grid.name}"):  # runs of other cells may write it too
+            known = keys_in(self.folder / CELLS) or {}
+            names = {f"{cell}{'' if whose == OWN else f'-{whose}'}" for cell in cells_of(self.grid)
+                     for whose in (OWN, *self.grid.predictions)}  # fmt: skip
+            kept = {name: key for name, key in known.items() if name in names} if self._unchanged() else {}
+            write_json(self.folder / CELLS, {**kept, **{name_of(s): s.key for s in self.last_steps(finished=True)}})
+            with atomic_path(self.folder / CONFIG) as copy:
+                shutil.copyfile(self.config, copy)
+
+    def _unchanged(self) -> bool:
+        """Whether the config says of every step what that of the last run said."""
+        try:
+            before, now = (_of_steps(read_config(path)) for path in (self.folder / CONFIG, self.config))
+        except DubioError:
+            return False
+        return before == now
 
     def _published(self, step: Step) -> bool:
         path = self.folder / f"{name_of(step)}.json"
-        try:
-            return (
-                json.loads(path.read_text(encoding="utf-8"))["key"] == step.key
-                and path.with_suffix(".parquet").exists()
-            )
-        except (OSError, ValueError, KeyError, TypeError):
-            return False
+        return is_whole(path, path.with_suffix(".parquet"), step.key)
 
     def run(self, executor: Executor) -> "Status":
         """Everything that is not done; returns how it stands at the end."""
@@ -131,21 +138,24 @@ class Run:
         cells = defaultdict[str, list[Step]](list)  # cells may share all their steps
         for last in self.last_steps():
             cells[last.key].append(last)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with atomic_path(self.folder / CONFIG) as copy:
-            shutil.copyfile(self.config, copy)
+        make_folder(self.folder)
         self._expect()
+        for last in self.last_steps():
+            here = store.folder(last.kind, last.key)
+            if store.record(last.kind, last.key) and not is_whole(here / CELL, here / ROWS, last.key):
+                store.reopen(last.kind, last.key)
         clock = _Clock(steps, store)
         todo = [step for step in steps if store.record(step.kind, step.key) is None]
         for key in cells.keys() - {step.key for step in todo}:
             self.publish(cells[key], store)
         shared = self.grid.shared_members()
         warned = "" if shared is None else f"; seeds share members of {shared[0]}: name them {shared[1]} apart"
-        self.say(f"{self.grid.name}: {len(steps)} steps, {len(steps) - len(todo)} done before{warned}")
+        whole = len(self.steps(finished=True))
+        self.say(f"{self.grid.name}: {whole} steps, {whole - len(todo)} done before{warned}")
         for step, record, error in executor.run(todo, self.store, {**self.grid.resources}):
             clock.ended(step, record)
             what = f"{record['seconds']:.0f} s" if record else f"failed: {error}"
-            self.say(f"[{clock.done}/{len(steps)}] {step}: {what}; {clock.left()}")
+            self.say(f"[{whole - len(steps) + clock.done}/{whole}] {step}: {what}; {clock.left()}")
             if record:
                 self.publish(cells[step.key], store)
         return self.status()
@@ -225,8 +235,17 @@ class _Clock:
         """In words, for one step after another."""
         unknown = sum(count for sort, count in self.waiting.items() if not self.taken[sort])
         seconds = sum(count * sum(t) / len(t) for sort, count in self.waiting.items() if (t := self.taken[sort]))
-        words = f"about {seconds / 60:.0f} min left" if seconds < 7200 else f"about {seconds / 3600:.1f} h left"
-        return f"{words}{f', and {unknown} steps of unknown length' if unknown else ''}"
+        known = next(f"about {seconds / unit:{digits}} {word}" for least, unit, digits, word in _UNITS
+                     if seconds >= least)  # fmt: skip
+        parts = [known] if seconds or not unknown else []
+        parts += [f"{unknown} step{'s' * (unknown > 1)} of unknown length"] if unknown else []
+        return f"{' and '.join(parts)} left"
+
+
+def _of_steps(grid: Grid) -> dict[str, Any]:
+    """What a config says that a step may depend on."""
+    said = grid.model_dump(mode="json", exclude={"about", "published", "resources"})
+    return {**said, "models": {name: {**spec, "device": ""} for name, spec in said["models"].items()}}
 
 
 def name_of(step: Step) -> str:

@@ -162,6 +162,8 @@ def _seen(data: DataSet) -> list[str]:
 def _base_of(model: ModelSpec) -> str:
     if model.base in EMBEDDED:
         return str(EMBEDDED[model.base]())
+    if model.base.startswith("package:"):
+        raise DubioError(f"no base model {model.base} comes with a package; there are {', '.join(EMBEDDED)}")
     return str(Path(model.base).resolve()) if Path(model.base).exists() else model.base
 
 

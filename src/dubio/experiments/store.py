@@ -1,22 +1,24 @@
 """The folder of a grid's steps: one folder a step, named by its key, finished when `step.json` lies in it.
 
 A step writes what it likes into its own folder, resumably; `step.json` comes last, by atomic rename. So a killed step
-is unfinished and goes on from what lies there, and a finished one is never done again, by whichever grid needs it. A
-failed step leaves `failed.json` with its error, and is tried again by the next run. A lock keeps two runs apart.
+is unfinished and goes on from what lies there, and a finished one is never done again, by whichever grid needs it, as
+long as its files are there. A failed step leaves `failed.json` with its error, and is tried again by the next run. A
+lock keeps two runs apart.
 """
 
 import json
 import os
+import shutil
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dubio.files import write_json
+from dubio.files import make_folder, write_json
 
-DONE, FAILED, COUNT = "step.json", "failed.json", "times"
+DONE, FAILED, COUNT, _LOCK = "step.json", "failed.json", "times", ".lock"
 
 
 @dataclass(frozen=True)
@@ -31,17 +33,35 @@ class StepStore:
 
     def record(self, kind: str, key: str) -> dict[str, Any] | None:
         """What a finished step has told, or None."""
-        return _read(self.folder(kind, key) / DONE)
+        return _read(self.folder(kind, key) / DONE, ("seconds", "told"))
 
     def failure(self, kind: str, key: str) -> dict[str, Any] | None:
         """The error of a step that failed when it was last tried, or None."""
-        return _read(self.folder(kind, key) / FAILED)
+        return _read(self.folder(kind, key) / FAILED, ("error",))
 
     def finish(self, kind: str, key: str, record: Mapping[str, Any]) -> None:
-        """Marks a step as finished."""
+        """Marks a step as finished, with the size of each of its files."""
         folder = self.folder(kind, key)
         (folder / FAILED).unlink(missing_ok=True)
-        write_json(folder / DONE, dict(record))
+        write_json(folder / DONE, {**record, "files": _sizes(folder)})
+
+    def lost(self, kind: str, key: str) -> bool:
+        """Whether a finished step has lost a file, or part of one, since; it then begins from nothing again."""
+        folder, record = self.folder(kind, key), self.record(kind, key)
+        now = _sizes(folder)
+        if record is None or all(now.get(name) == size for name, size in record.get("files", {}).items()):
+            return False
+        self.reopen(kind, key)
+        for path in folder.iterdir():  # a step goes on from what lies there, damaged or not
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            elif path.name not in (COUNT, _LOCK):
+                path.unlink(missing_ok=True)
+        return True
+
+    def reopen(self, kind: str, key: str) -> None:
+        """A finished step is unfinished from now on."""
+        _put_aside(self.folder(kind, key) / DONE)
 
     def fail(self, kind: str, key: str, record: Mapping[str, Any]) -> None:
         """Records an error."""
@@ -51,14 +71,14 @@ class StepStore:
     def claim(self, kind: str, key: str) -> Generator[Path]:
         """The step's folder, ours alone until the end, however this process ends; waits for another that has it."""
         folder = self.folder(kind, key)
-        folder.mkdir(parents=True, exist_ok=True)
-        with _locked(folder / ".lock"):
+        make_folder(folder)
+        with _locked(folder / _LOCK):
             yield folder
 
     @contextmanager
     def alone(self, name: str) -> Generator[None]:
         """A lock by this name, ours alone until the end."""
-        self.root.mkdir(parents=True, exist_ok=True)
+        make_folder(self.root)
         with _locked(self.root / f".{name}.lock"):
             yield
 
@@ -84,12 +104,26 @@ def _locked(path: Path) -> Generator[None]:
         yield
 
 
-def _read(path: Path) -> dict[str, Any] | None:
+def _read(path: Path, fields: Sequence[str]) -> dict[str, Any] | None:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8"))
+        _ = [found[name] for name in fields]
     except FileNotFoundError:
         return None
-    except (OSError, ValueError):  # half of a file cannot be: it was damaged, and the step is done again
-        with suppress(OSError):
-            os.replace(path, f"{path}.damaged")  # noqa: PTH105
+    except (OSError, ValueError, KeyError, TypeError):  # half of a file cannot be: it was damaged
+        _put_aside(path)
         return None
+    return found
+
+
+def _put_aside(path: Path) -> None:
+    """So that the step is done again."""
+    with suppress(OSError):
+        os.replace(path, f"{path}.damaged")  # noqa: PTH105
+
+
+def _sizes(folder: Path) -> dict[str, int]:
+    """Bytes of each file that a step has left, by its name in the folder."""
+    paths = [path for path in sorted(folder.rglob("*")) if path.is_file() and not path.name.startswith(".")]
+    ours = {folder / name for name in (DONE, FAILED, COUNT, f"{DONE}.damaged", f"{FAILED}.damaged")}
+    return {path.relative_to(folder).as_posix(): path.stat().st_size for path in paths if path not in ours}

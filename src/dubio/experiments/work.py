@@ -10,6 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from dubio.errors import DubioError
 from dubio.experiments.steps import Step
 from dubio.experiments.store import StepStore
 
@@ -28,8 +29,12 @@ def run_step(step: Step, root: Path) -> dict[str, Any]:
         try:
             told = _work(step, folder, store)
         except Exception as error:
+            lost = [str(need) for need in step.needs.values() if store.lost(need.kind, need.key)]
             wrong = " ".join(f"{type(error).__name__}: {error}".split())
-            store.fail(step.kind, step.key, {"step": str(step), "error": wrong, "trace": traceback.format_exc()})
+            told = f"{wrong} ({', '.join(lost)} had lost files, and is done again by the next run)" if lost else wrong
+            store.fail(step.kind, step.key, {"step": str(step), "error": told, "trace": traceback.format_exc()})
+            if lost:
+                raise DubioError(told) from error
             raise
         record = {
             "step": str(step), "key": step.key, "seconds": round(time.perf_counter() - start, 3), "told": told,

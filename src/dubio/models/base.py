@@ -99,14 +99,21 @@ def has_bfloat16(device: str) -> bool:
 
 
 def base_hash(base: str) -> str:
-    """Hex SHA-256 over the base's weight files: the same for a hub id, once loaded, as for a local copy of it."""
+    """Hex SHA-256 over the base's weight files: the same for a hub id, once loaded, as for a local copy of it.
+
+    Raises DubioError where the base is not there and cannot be fetched.
+    """
     path = Path(base)
     if path.is_file():
         return sha256_file(path)
     if not path.is_dir():
-        path = Path(str(cached_file(base, "config.json"))).parent
-        if not any(path.glob("*.safetensors")):  # of a hub id, only the config has come so far
-            path = Path(snapshot_download(base, allow_patterns=["*.safetensors", "*.json"]))
+        _locate(base)
+        try:
+            path = Path(str(cached_file(base, "config.json"))).parent
+            if not any(path.glob("*.safetensors")):  # of a hub id, only the config has come so far
+                path = Path(snapshot_download(base, allow_patterns=["*.safetensors", "*.json"]))
+        except (OSError, ValueError) as error:  # huggingface_hub's errors are of these kinds
+            raise DubioError(f"there is no base model {base} here or to fetch: {_reason(error)}") from error
     digests = [f"{p.name}:{sha256_file(p)}" for p in sorted(path.glob("*.safetensors"))]
     if not digests:
         raise DubioError(f"{base} holds no safetensors weights; convert them with save_pretrained first")
