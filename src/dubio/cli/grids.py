@@ -73,7 +73,9 @@ def bench_show(
 def bench_compare(
     folder: Results,
     first: Annotated[str, typer.Argument(help="A method; system:NAME for a system.")],
-    second: Annotated[str, typer.Argument(help="The one it is compared with.")] = "softmax_response",
+    second: Annotated[
+        str | None, typer.Argument(help="What it is compared with; left out: softmax response, or the adapter itself.")
+    ] = None,
     metric: OfMetric = "error_roc_auc",
     draws: Draws = 2000,
     predictions: Whose = "own",

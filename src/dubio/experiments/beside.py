@@ -14,8 +14,8 @@ from dubio.experiments.comparing import SYSTEM, Comparison
 from dubio.experiments.config import Grid, TheirSystem
 from dubio.experiments.outcome import Outcome
 from dubio.experiments.published import REFERENCE as THEIR_REFERENCE
-from dubio.experiments.published import Number
-from dubio.experiments.tables import Table, grid_title, interval, number
+from dubio.experiments.published import Number, no_row_of, sources, unknown_to
+from dubio.experiments.tables import Table, grid_title, interval, number, unknown_methods
 from dubio.metrics.evaluation import REFERENCE
 
 METRICS = {"ACC": "accuracy", "NLL": "nll", "ECE": "ece_equal_width_15"}  # theirs -> ours
@@ -31,6 +31,7 @@ def systems_beside(grid: Grid, outcomes: Sequence[Outcome], numbers: Sequence[Nu
         return None
     rows: list[tuple[str, ...]] = []
     records: list[dict[str, Any]] = []
+    used: list[Number] = []
     for spec in grid.published.systems:
         for model, data in dict.fromkeys(o.place[:2] for o in outcomes):
             known = spec.data or grid.data[data].published
@@ -39,9 +40,10 @@ def systems_beside(grid: Grid, outcomes: Sequence[Outcome], numbers: Sequence[Nu
             ours = {metric: _mean(cells, spec, metric) for metric in METRICS.values()}
             if not theirs or all(value is None for value in ours.values()):
                 continue
+            used += theirs.values()
             of = sorted({n.model for n in theirs.values()})
             pairs = [(_shown(m, ours[m]), _shown(m, _value(theirs.get(m)))) for m in METRICS.values()]
-            name = f"{spec.theirs}{f' ({spec.config})' if spec.config else ''}"
+            name = _name(spec)
             title = grid_title(grid, spec.ours) + (", its members" if spec.members else "")
             rows.append((title, name, f"{model} {data}", f"{', '.join(of)} {known}",
                          *(value for pair in pairs for value in pair)))  # fmt: skip
@@ -52,10 +54,22 @@ def systems_beside(grid: Grid, outcomes: Sequence[Outcome], numbers: Sequence[Nu
     if not rows:
         return None
     header = ("system", "published as", "here", "there", *(word for m in OF for word in (m, "published")))
-    note = f"Source of the published rows: {grid.published.source}. Other models, more rows: compare the order."
+    note = f"Source of the published rows: {sources(used)}. Other models, more rows: compare the order."
+    note += _after(systems_without_row(grid, outcomes, numbers))
     return Table(
         "published_systems", f"{grid.name}: beside the published rows", note, header, tuple(rows), tuple(records)
     )
+
+
+def systems_without_row(grid: Grid, outcomes: Sequence[Outcome], numbers: Sequence[Number]) -> str:
+    """A sentence on the published systems and sets that the grid names in vain; blank where there is none."""
+    if grid.published is None or not grid.published.systems or not numbers:
+        return ""
+    sets = dict.fromkeys(grid.data[o.place[1]].published for o in outcomes)
+    own = [spec for spec in grid.published.systems if not any(_theirs(spec, spec.data or d, numbers) for d in sets)]
+    asked = sets if any(spec.data is None for spec in grid.published.systems) else ()
+    names = [f"{_name(spec)}{f' on {spec.data}' if spec.data else ''}" for spec in own]
+    return no_row_of(grid.published.source, [*dict.fromkeys(names), *unknown_to(numbers, (), asked)])
 
 
 def gains_beside(grid: Grid, found: Comparison, numbers: Sequence[Number]) -> Table | None:
@@ -67,14 +81,17 @@ def gains_beside(grid: Grid, found: Comparison, numbers: Sequence[Number]) -> Ta
         return None
     rows: list[tuple[str, ...]] = []
     records: list[dict[str, Any]] = []
+    used: list[Number] = []
     for theirs, ours in grid.published.methods.items():
         if ours not in found.methods:
             continue
         for column in found.columns:
             known = grid.data[column.data].published
-            gains = _their_gains(numbers, theirs, known)
-            if not gains:
+            pairs = _their_pairs(numbers, theirs, known)
+            if not pairs:
                 continue
+            used += (n for pair in pairs for n in pair)
+            gains = [method.value - base.value for method, base in pairs]
             own = found.difference(ours, REFERENCE, [column])
             rows.append((grid_title(grid, ours), f"{column.model} {column.data}",
                          interval(own, found.metric), f"{np.mean(gains):+.1f}",
@@ -85,10 +102,19 @@ def gains_beside(grid: Grid, found: Comparison, numbers: Sequence[Number]) -> Ta
     if not rows:
         return None
     header = ("method", "here", "gain", "published gain", "over models (how many)")
-    note = f"Points of error ROC-AUC over softmax response. Source of the published gains: {grid.published.source}."
+    note = f"Points of error ROC-AUC over softmax response. Source of the published gains: {sources(used)}."
+    note += _after(no_row_of(grid.published.source, unknown_methods(grid, numbers)))
     return Table(
         "published_gains", f"{grid.name}: beside the published gains", note, header, tuple(rows), tuple(records)
     )
+
+
+def _name(spec: TheirSystem) -> str:
+    return f"{spec.theirs}{f' ({spec.config})' if spec.config else ''}"
+
+
+def _after(sentence: str) -> str:
+    return f" {sentence}" if sentence else ""
 
 
 def _theirs(spec: TheirSystem, data: str | None, numbers: Sequence[Number]) -> dict[str, Number]:
@@ -102,11 +128,11 @@ def _theirs(spec: TheirSystem, data: str | None, numbers: Sequence[Number]) -> d
     return out
 
 
-def _their_gains(numbers: Sequence[Number], method: str, data: str | None) -> list[float]:
-    """Points over their softmax response on a set, a model each."""
-    values = {(n.model, n.method): n.value for n in numbers if n.data == data}
+def _their_pairs(numbers: Sequence[Number], method: str, data: str | None) -> list[tuple[Number, Number]]:
+    """A method and their softmax response on a set, a model each."""
+    values = {(n.model, n.method): n for n in numbers if n.data == data}
     models = [model for model, name in values if name == method]
-    return [values[m, method] - values[m, THEIR_REFERENCE] for m in models if (m, THEIR_REFERENCE) in values]
+    return [(values[m, method], values[m, THEIR_REFERENCE]) for m in models if (m, THEIR_REFERENCE) in values]
 
 
 def _mean(cells: Sequence[Outcome], spec: TheirSystem, metric: str) -> float | None:

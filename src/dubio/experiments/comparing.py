@@ -77,17 +77,26 @@ class Difference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Methods on columns by one metric. methods: those that every column has, in the grid's order."""
+    """Methods on columns by one metric. methods: those that every column has, in the grid's order.
+
+    predictions: whose are judged, as in the outcomes.
+    """
 
     metric: str
     columns: tuple[Column, ...]
     methods: tuple[str, ...]
     left_out: tuple[str, ...]
+    predictions: str = "own"
 
     @property
     def sign(self) -> int:
         """1 where more is better."""
         return 1 if MORE_IS_BETTER[self.metric] else -1
+
+    @property
+    def tested(self) -> bool:
+        """Whether there are intervals: not by a metric that the rows do not tell, nor from fewer than two draws."""
+        return any(np.isfinite(drawn).sum() > 1 for c in self.columns for drawn in c.draws.values())
 
     def mean(self, method: str, column: Column) -> float:
         """Over seeds."""
@@ -109,14 +118,16 @@ class Comparison:
     def verdicts(self, reference: str, level: float = 0.05) -> dict[str, tuple[int, int, int]]:
         """Method -> columns in which it (wins, ties, loses) against the reference.
 
-        A column counts as won or lost where its p is significant after Holm's correction over all methods and columns.
+        A column counts as won or lost where its p is significant after Holm's correction over all methods and columns;
+        one without a p was not tested, and counts as nothing.
         """
         others = [m for m in self.methods if m != reference]
         found = {(m, c.name): self.difference(m, reference, [c]) for m in others for c in self.columns}
         kept = holm([d.p for d in found.values()], level)
         out = {m: [0, 0, 0] for m in others}
         for ((method, _), d), significant in zip(found.items(), kept, strict=True):
-            out[method][1 if not significant else 0 if self.sign * d.value > 0 else 2] += 1
+            if np.isfinite(d.p):
+                out[method][1 if not significant else 0 if self.sign * d.value > 0 else 2] += 1
         return {method: (w, t, lost) for method, (w, t, lost) in out.items()}
 
     def critical_difference(self, level: float = 0.05) -> float | None:
@@ -160,13 +171,16 @@ def compare(
     asked = list(dict.fromkeys(methods or [m for outcome in cells for m in names_of(outcome, metric)]))
     for method in asked:
         if not any(_has(o, method, metric) for o in cells):
-            raise DubioError(f"no cell has a method {method!r} with {metric}")
+            known = list(dict.fromkeys(m for o in cells for m in names_of(o, metric) if _has(o, m, metric)))
+            there = f"there are: {', '.join(known)}" if known else "nothing has that metric"
+            raise DubioError(f"no cell has a method {method!r} with {metric}; {there}")
     groups, undefined = _defined(groups, metric)
     kept = [m for m in asked if all(_has(o, m, metric) for o in cells)]
     if not kept:
         raise DubioError(f"no method has {metric} in every cell; see which cells are finished by `dubio bench status`")
     columns = tuple(_column(name, group, kept, metric, draws) for name, group in groups.items())
-    return Comparison(metric, columns, tuple(kept), (*(m for m in asked if m not in kept), *undefined))
+    left_out = (*(m for m in asked if m not in kept), *undefined)
+    return Comparison(metric, columns, tuple(kept), left_out, predictions)
 
 
 def _defined(
@@ -200,10 +214,12 @@ def holm(p: Sequence[float], level: float = 0.05) -> list[bool]:
 
 
 def _has(outcome: Outcome, method: str, metric: str) -> bool:
-    if metric == "ood_roc_auc":
-        return outcome.figure(method, metric) is not None
-    known = outcome.systems if method.startswith(SYSTEM) else outcome.ranks
-    return method.removeprefix(SYSTEM) in known
+    """Whether the rows tell it, or it was measured: scores have no accuracy, NLL or calibration of their own."""
+    system = method.startswith(SYSTEM)
+    if method.removeprefix(SYSTEM) not in (outcome.systems if system else outcome.ranks):
+        return False
+    told = metric in DETECTION or (system and metric in ("accuracy", "nll"))
+    return told or outcome.figure(method, metric) is not None
 
 
 def _column(name: tuple[str, str], group: list[Outcome], methods: Sequence[str], metric: str, draws: int) -> Column:

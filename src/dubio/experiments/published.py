@@ -1,6 +1,7 @@
 """The papers' own numbers, by source, model, set and method, to be shown beside ours."""
 
 import csv
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from dubio.errors import DubioError
 
 TABLE = "published.csv"
 REFERENCE = "SR"
+_TABLE = " Table "  # between a paper and the number of its table
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,27 @@ def of_source(numbers: list[Number], source: str) -> list[Number]:
     if not found:
         raise DubioError(f"no published number has a source that starts with {source!r}")
     return found
+
+
+def sources(numbers: Iterable[Number]) -> str:
+    """Where rows are from, in full, each source once: `Paper Table 1, 2; Notebook`."""
+    tables: dict[str, list[str]] = {}
+    for paper, _, table in (source.partition(_TABLE) for source in dict.fromkeys(n.source for n in numbers)):
+        tables.setdefault(paper, []).extend([table] if table else [])
+    ordered = {paper: sorted(own, key=lambda table: (len(table), table)) for paper, own in tables.items()}
+    return "; ".join(f"{paper}{_TABLE}{', '.join(own)}" if own else paper for paper, own in ordered.items())
+
+
+def no_row_of(source: str, names: Sequence[str]) -> str:
+    """A sentence that names what a config names and a source does not have; blank where it has all."""
+    return f"No published row of {source}: {', '.join(names)}." if names else ""
+
+
+def unknown_to(numbers: Sequence[Number], methods: Iterable[str], sets: Iterable[str | None]) -> list[str]:
+    """Methods and sets, by the source's names, of which there is no row at all."""
+    have, on = {n.method for n in numbers}, {n.data for n in numbers}
+    lacking = [*(m for m in methods if m not in have), *(d for d in sets if d is not None and d not in on)]
+    return list(dict.fromkeys(lacking))
 
 
 def gain(numbers: list[Number], method: str, reference: str = REFERENCE) -> tuple[float, int] | None:

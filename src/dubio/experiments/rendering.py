@@ -1,6 +1,7 @@
 """A table as Markdown, LaTeX, HTML or Parquet, and the critical-difference picture."""
 
 import io
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +15,9 @@ from dubio.experiments.comparing import Comparison
 from dubio.experiments.tables import Table
 from dubio.files import atomic_path, write_text
 
+# What a table may be called, so that a later save can take away what it does not write itself.
+NAMES = ("methods", "systems", "published_systems", "published_gains")
+_NUMBERS = re.compile(r"(?:[-+−–\d.,/ ()±%]|to|nan)*")
 _LATEX = {"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "$": r"\$", "±": r"$\pm$", "’": "'", "−": "-"}
 
 
@@ -23,9 +27,9 @@ def markdown(table: Table) -> str:
 
 
 def markdown_rows(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """The bare table, columns of numbers to the right."""
+    """The bare table, columns of numbers to the right; none narrower than the rule that Markdown asks for."""
     cells = [list(header), *map(list, rows)]
-    wide = [max(len(row[i]) for row in cells) for i in range(len(header))]
+    wide = [max(3, *(len(row[i]) for row in cells)) for i in range(len(header))]
     lines = [" | ".join(cell.ljust(w) for cell, w in zip(row, wide, strict=True)) for row in cells]
     rule = " | ".join("-" * w if i == 0 else "-" * (w - 1) + ":" for i, w in enumerate(wide))
     return "\n".join(f"| {line} |" for line in (lines[0], rule, *lines[1:]))
@@ -49,11 +53,21 @@ def page(title: str, about: str, tables: Sequence[Table], pictures: Sequence[tup
         loader=PackageLoader("dubio.experiments", "templates"), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    return environment.get_template("grid.html.j2").render(title=title, about=about, tables=tables, pictures=pictures)
+    shown = [(table, words_in(table)) for table in tables]
+    return environment.get_template("grid.html.j2").render(title=title, about=about, tables=shown, pictures=pictures)
+
+
+def words_in(table: Table) -> list[bool]:
+    """Which columns hold words, to be read from the left; the first always does."""
+    columns = zip(*table.rows, strict=True)
+    return [i == 0 or any(cell and not _NUMBERS.fullmatch(cell) for cell in column) for i, column in enumerate(columns)]
 
 
 def save(folder: Path, title: str, about: str, tables: Sequence[Table], pictures: Sequence[tuple[str, str]]) -> None:
-    """`tables.md`, `tables.tex`, a Parquet file a table, `index.html`, each by atomic rename."""
+    """`tables.md`, `tables.tex`, a Parquet file a table, `index.html`, each by atomic rename.
+
+    Tables of an earlier save that are not among these are removed. Raises DubioError on what cannot be written.
+    """
     write_text(folder / "tables.md", "\n".join(markdown(table) for table in tables))
     write_text(folder / "tables.tex", "\n".join(latex(table) for table in tables))
     for table in tables:
@@ -62,6 +76,8 @@ def save(folder: Path, title: str, about: str, tables: Sequence[Table], pictures
                 parquet.write_table(pa.Table.from_pylist([dict(record) for record in table.records]), temporary)
         except pa.ArrowException as error:
             raise DubioError(f"cannot write {folder / table.name}.parquet: {error}") from error
+    for name in {*NAMES} - {table.name for table in tables}:
+        (folder / f"{name}.parquet").unlink(missing_ok=True)
     write_text(folder / "index.html", page(title, about, tables, pictures))
 
 

@@ -15,12 +15,14 @@ from dubio.errors import DubioError
 from dubio.experiments.comparing import MORE_IS_BETTER, SYSTEM, Column, Comparison, Difference, compare
 from dubio.experiments.config import Grid
 from dubio.experiments.outcome import Outcome
-from dubio.experiments.published import Number, gain
+from dubio.experiments.published import REFERENCE as THEIR_REFERENCE
+from dubio.experiments.published import Number, gain, no_row_of, sources, unknown_to
 from dubio.metrics.evaluation import ADAPTER, DETECTION, REFERENCE
 from dubio.posteriors.registry import POSTERIORS
 from dubio.report.content import title_of
 
 PERCENT = {name for name in MORE_IS_BETTER if name not in ("nll", "brier", "aurc", "e_aurc", "augrc")}
+UNTESTED = "–"
 OF_SYSTEMS = ("accuracy", "nll", "ece_equal_width_15", "aurc")
 TITLES = {"error_roc_auc": "error ROC-AUC", "ece_equal_width_15": "ECE (15 bins)", "nll": "NLL", "aurc": "AURC",
           "accuracy": "accuracy", "ood_roc_auc": "OOD ROC-AUC"}  # fmt: skip
@@ -54,13 +56,14 @@ def methods_table(grid: Grid, outcomes: Sequence[Outcome], found: Comparison, pu
         rows.append((
             grid_title(grid, method), f"{found.ranks[method]:.1f}",
             "" if method == reference else interval(difference, found.metric),
-            "" if won is None else "/".join(map(str, won)),
+            "" if won is None else "/".join(map(str, won)) if any(won) else UNTESTED,
             *(spread(found.metric, column, method) for column in found.columns),
             *costs, *((theirs.get(method, ""),) if theirs else ()),
         ))  # fmt: skip
         records += [
-            {"method": method, "model": c.model, "data": c.data, "metric": found.metric, "seeds": len(c.seeds),
-             "mean": found.mean(method, c), "sd": float(c.values[method].std(ddof=1)) if len(c.seeds) > 1 else None,
+            {"method": method, "model": c.model, "data": c.data, "predictions": found.predictions,
+             "metric": found.metric, "seeds": len(c.seeds), "mean": found.mean(method, c),
+             "sd": float(c.values[method].std(ddof=1)) if len(c.seeds) > 1 else None,
              "mean_rank": found.ranks[method], "gain": difference.value, "gain_low": difference.low,
              "gain_high": difference.high}
             for c in found.columns
@@ -71,8 +74,12 @@ def methods_table(grid: Grid, outcomes: Sequence[Outcome], found: Comparison, pu
     header = ("method", "rank", gain_title, "w/t/l",
               *(f"{c.model} {c.data}" if several else c.data for c in found.columns),
               "fit s", "ms/1000 rows", *(("paper’s gain",) if theirs else ()))  # fmt: skip
-    return Table("methods", f"{grid.name}: {TITLES.get(found.metric, found.metric)}", _note(found), header,
-                 tuple(rows), tuple(records))  # fmt: skip
+    gains = "gains" if found.sign > 0 else "differences"
+    units = f"{_word(found)} in percent, {gains} in points" if found.metric in PERCENT else ""
+    note = _present(grid, outcomes, found.predictions) + _note(found, units)
+    if found.metric == "error_roc_auc":
+        note += _published_note(grid, published)
+    return Table("methods", f"{grid.name}: {_word(found)}{_judged(found)}", note, header, tuple(rows), tuple(records))
 
 
 def reference_of(metric: str) -> str:
@@ -104,7 +111,8 @@ def systems_table(grid: Grid, outcomes: Sequence[Outcome], draws: int) -> Table 
         ]  # fmt: skip
     header = ("system", "rank", *(TITLES[m] for m in OF_SYSTEMS), "NLL minus the adapter’s", "AURC under its samples’",
               *(f"NLL {c.model} {c.data}" for c in first.columns), "numbers stored", "made in s")  # fmt: skip
-    return Table("systems", f"{grid.name}: systems, each with its own predictions", _note(first), header, tuple(rows),
+    note = _present(grid, outcomes) + _note(first, "accuracy and ECE in percent", verdicts=False)
+    return Table("systems", f"{grid.name}: systems, each with its own predictions", note, header, tuple(rows),
                  tuple(records))  # fmt: skip
 
 
@@ -120,11 +128,14 @@ def pair_table(found: Comparison, first: str, second: str) -> Table:
     for name, columns in parts:
         d = found.difference(first, second, columns)
         means = [float(np.mean([found.mean(m, c) for c in columns])) for m in (first, second)]
-        rows.append((name, *(number(found.metric, m) for m in means), interval(d, found.metric), f"{d.p:.2g}"))
+        rows.append((name, *(number(found.metric, m) for m in means), interval(d, found.metric),
+                     f"{d.p:.2g}" if np.isfinite(d.p) else UNTESTED))  # fmt: skip
         records.append({"column": name, first: means[0], second: means[1], "difference": d.value, "low": d.low,
                         "high": d.high, "p": d.p})  # fmt: skip
-    title = f"{title_of(first)} against {title_of(second).lower()}: {TITLES.get(found.metric, found.metric)}"
-    return Table("pair", title, _note(found), ("set", first, second, "difference", "p"), tuple(rows), tuple(records))
+    title = f"{title_of(first)} against {title_of(second).lower()}: {_word(found)}{_judged(found)}"
+    units = f"{_word(found)} in percent, differences in points" if found.metric in PERCENT else ""
+    note = _note(found, units, verdicts=False, spreads=False)
+    return Table("pair", title, note, ("set", first, second, "difference", "p"), tuple(rows), tuple(records))
 
 
 def number(metric: str, value: float) -> str:
@@ -160,14 +171,36 @@ def grid_title(grid: Grid, method: str) -> str:
     return method if method in grid.variants else title_of(method)
 
 
-def _note(found: Comparison) -> str:
-    seeds = sorted({len(c.seeds) for c in found.columns})
-    told = (
-        f"{len(found.columns)} pairs of model and set, {' or '.join(map(str, seeds))} seeds; mean ± s.d. over seeds; "
-    )
-    told += f"intervals: 95 %, paired, over rows{' and seeds' if max(seeds) > 1 else ''}; "
-    told += "w/t/l: columns won, tied, lost after Holm’s correction."
-    if any("." in method and not method.startswith(SYSTEM) for method in found.methods):
+def _word(found: Comparison) -> str:
+    return TITLES.get(found.metric, found.metric)
+
+
+def _judged(found: Comparison) -> str:
+    """Whose predictions are judged, where it is not the adapter's own."""
+    return "" if found.predictions == "own" else f", judged on the predictions of {found.predictions}"
+
+
+def _present(grid: Grid, outcomes: Sequence[Outcome], predictions: str = "own") -> str:
+    """How many cells of the grid are there, where some are not."""
+    there, whole = sum(o.place[3] == predictions for o in outcomes), len(grid.models) * len(grid.data) * len(grid.seeds)
+    return f"{there} of {whole} cells; " if there < whole else ""
+
+
+def _note(found: Comparison, units: str = "", *, verdicts: bool = True, spreads: bool = True) -> str:
+    """What is behind a table. verdicts, spreads: whether it has `w/t/l`, and means over seeds with their s.d."""
+    seeds, pairs = sorted({len(c.seeds) for c in found.columns}), len(found.columns)
+    parts = [f"{pairs} pair{'s' if pairs > 1 else ''} of model and set, {' or '.join(map(str, seeds))} "
+             f"seed{'s' if max(seeds) > 1 else ''}"]  # fmt: skip
+    if spreads and max(seeds) > 1:
+        parts.append("mean ± s.d. over seeds")
+    if units:
+        parts.append(units)
+    if found.tested:
+        parts.append(f"intervals: 95 %, paired, over rows{' and seeds' if max(seeds) > 1 else ''}")
+    if found.tested and verdicts:
+        parts.append("w/t/l: columns won, tied, lost after Holm’s correction")
+    told = f"{'; '.join(parts)}."
+    if verdicts and any("." in method and not method.startswith(SYSTEM) for method in found.methods):
         told += " What is read from samples costs its passes and the making of its posterior besides: see the systems."
     return told + (f" Not in every cell: {', '.join(found.left_out)}." if found.left_out else "")
 
@@ -203,7 +236,29 @@ def _published_gains(grid: Grid, published: Sequence[Number]) -> dict[str, str]:
     """Our method -> the paper's mean gain over its reference."""
     if grid.published is None:
         return {}
-    sets = {spec.published for spec in grid.data.values()} - {None}
-    own = [number for number in published if not sets or number.data in sets]
+    own = _on_our_sets(grid, published)
     found = {ours: gain(own, theirs) for theirs, ours in grid.published.methods.items()}
     return {ours: f"{told[0]:+.2f} ({told[1]})" for ours, told in found.items() if told is not None}
+
+
+def _on_our_sets(grid: Grid, published: Sequence[Number]) -> list[Number]:
+    """Rows on the sets that the grid names; all, where it names none."""
+    sets = {spec.published for spec in grid.data.values()} - {None}
+    return [number for number in published if not sets or number.data in sets]
+
+
+def _published_note(grid: Grid, published: Sequence[Number]) -> str:
+    """Where the papers' gains are from, and what the config names in vain."""
+    if grid.published is None or not published:
+        return ""
+    last = {(n.model, n.data, n.method): n for n in _on_our_sets(grid, published)}  # as `gain` reads them
+    used = [n for n in last.values() if n.method in grid.published.methods]
+    told = [f"The paper’s gain (over how many): {sources(used)}." if used else "",
+            no_row_of(grid.published.source, unknown_methods(grid, published))]  # fmt: skip
+    return "".join(f" {sentence}" for sentence in told if sentence)
+
+
+def unknown_methods(grid: Grid, published: Sequence[Number]) -> list[str]:
+    """The source's methods and sets that the grid names, of which it has no row; its reference is one of them."""
+    assert grid.published is not None
+    return unknown_to(published, (THEIR_REFERENCE, *grid.published.methods), (d.published for d in grid.data.values()))
