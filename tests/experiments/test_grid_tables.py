@@ -54,6 +54,16 @@ def test_what_is_not_tested_is_no_tie(metric, draws):
     assert "Holm" not in made.note
 
 
+def test_times_of_machines_that_differ_are_told():
+    """By the GPU that a step had, else by the cell's processor."""
+    cells = [outcome(seed=seed) for seed in (0, 1)]
+    for cell, gpu in zip(cells, (None, "a GPU"), strict=True):
+        cell.facts.update(machine={"processor": "a CPU"}, took={"adapter": {"gpu": gpu}, "score": {"gpu": gpu}})
+    for told, seen in ((True, cells), (False, cells[:1])):
+        made = (methods(seen, of=grid(seeds=(0, 1))), tables.systems_table(grid(seeds=(0, 1)), seen, 0))
+        assert [("Times are of machines that differ: a CPU, a GPU." in table.note) for table in made] == [told] * 2
+
+
 def test_what_is_tested_says_how():
     made = methods([outcome(seed=0), outcome(seed=1)])
     assert sorted(row[3].count("/") for row in made.rows) == [0, 2]

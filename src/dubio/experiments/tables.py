@@ -76,7 +76,7 @@ def methods_table(grid: Grid, outcomes: Sequence[Outcome], found: Comparison, pu
               "fit s", "ms/1000 rows", *(("paper’s gain",) if theirs else ()))  # fmt: skip
     gains = "gains" if found.sign > 0 else "differences"
     units = f"{_word(found)} in percent, {gains} in points" if found.metric in PERCENT else ""
-    note = _present(grid, outcomes, found.predictions) + _note(found, units)
+    note = _present(grid, outcomes, found.predictions) + _note(found, units) + _machines(outcomes)
     if found.metric == "error_roc_auc":
         note += _published_note(grid, published)
     return Table("methods", f"{grid.name}: {_word(found)}{_judged(found)}", note, header, tuple(rows), tuple(records))
@@ -111,7 +111,7 @@ def systems_table(grid: Grid, outcomes: Sequence[Outcome], draws: int) -> Table 
         ]  # fmt: skip
     header = ("system", "rank", *(TITLES[m] for m in OF_SYSTEMS), "NLL minus the adapter’s", "AURC under its samples’",
               *(f"NLL {c.model} {c.data}" for c in first.columns), "numbers stored", "made in s")  # fmt: skip
-    note = _present(grid, outcomes) + _note(first, "accuracy and ECE in percent", verdicts=False)
+    note = _present(grid, outcomes) + _note(first, "accuracy and ECE in percent", verdicts=False) + _machines(outcomes)
     return Table("systems", f"{grid.name}: systems, each with its own predictions", note, header, tuple(rows),
                  tuple(records))  # fmt: skip
 
@@ -184,6 +184,15 @@ def _present(grid: Grid, outcomes: Sequence[Outcome], predictions: str = "own") 
     """How many cells of the grid are there, where some are not."""
     there, whole = sum(o.place[3] == predictions for o in outcomes), len(grid.models) * len(grid.data) * len(grid.seeds)
     return f"{there} of {whole} cells; " if there < whole else ""
+
+
+def _machines(outcomes: Sequence[Outcome]) -> str:
+    """A sentence where times are means over machines that differ: of GPUs, or the processor of a cell without one."""
+    names: set[str] = set()
+    for facts in (o.facts for o in outcomes):
+        processor = (facts.get("machine") or {}).get("processor") or "unknown"
+        names |= {took.get("gpu") or processor for took in facts.get("took", {}).values()}
+    return f" Times are of machines that differ: {', '.join(sorted(names))}." if len(names) > 1 else ""
 
 
 def _note(found: Comparison, units: str = "", *, verdicts: bool = True, spreads: bool = True) -> str:
