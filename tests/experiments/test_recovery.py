@@ -6,9 +6,11 @@ import re
 import pytest
 from tiny_grid import config, made, run, write
 
+from dubio.cli import bench
 from dubio.cli.bench import read_results
 from dubio.errors import DubioError
 from dubio.experiments.outcome import read_outcome
+from dubio.experiments.running import Run
 from dubio.experiments.store import StepStore
 from dubio.files import make_folder
 from tiny_classifier import dubio
@@ -174,6 +176,23 @@ def test_a_base_that_is_not_there_is_one_line(small, tmp_path, base, words):
         refused = dubio("bench", command, path, "--store", tmp_path / "store", "--results", tmp_path / "results")
         assert (refused.code, refused.err.count("\n")) == (2, 1), refused
         assert words in refused.err
+
+
+def test_an_interrupted_run_says_how_to_go_on(small, tmp_path, monkeypatch, capsys):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Run, "run", interrupted)
+    path = write(tmp_path, config(small))
+    with pytest.raises(KeyboardInterrupt):
+        bench.run(path, None, tmp_path / "store", tmp_path / "results", (), ("local", None))
+    assert capsys.readouterr().err == "interrupted; the same command goes on from here\n"
+
+
+def test_a_dry_run_chooses_no_cells(small, tmp_path):
+    refused = dubio("bench", "run", write(tmp_path, config(small)), "--dry", "--only", "seed=0")
+    assert (refused.code, refused.err.count("\n")) == (2, 1)
+    assert "--dry makes up its own" in refused.err
 
 
 def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):

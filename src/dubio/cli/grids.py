@@ -37,7 +37,7 @@ def bench_run(
     from dubio.cli.bench import run
 
     if dry:
-        dry_run(config, device)
+        dry_run(config, device, only or ())
     else:
         run(config, data, store, results, only or [], (executor, address), device, together)
 
