@@ -248,7 +248,7 @@ def test_a_posterior_is_set_beside_its_own_samples(results):
 
 
 WRONG = {
-    "no config": (("run", "nowhere.yaml"), "cannot read nowhere.yaml"),
+    "no config": (("run", "nowhere.yaml"), "there is no file nowhere.yaml"),
     "an unknown executor": (("run", "GRID", "--executor", "slurm"), "no executor"),
     "an address without Ray": (("run", "GRID", "--address", "auto"), "--address"),
     "a cell that is not there": (("status", "GRID", "--only", "seed=7"), "seed=7"),

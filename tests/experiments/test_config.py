@@ -235,5 +235,5 @@ def test_what_is_not_a_config_is_refused(tmp_path, text):
 
 
 def test_an_absent_config_is_refused(tmp_path):
-    with pytest.raises(DubioError, match="cannot read"):
+    with pytest.raises(DubioError, match="there is no file"):
         read_config(tmp_path / "grid.yaml")

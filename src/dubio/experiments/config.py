@@ -13,11 +13,12 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from dubio.adapters.training import TrainingPlan
 from dubio.errors import DubioError
-from dubio.experiments.reading import in_words, meant, read_yaml
+from dubio.experiments.reading import in_words, meant
 from dubio.experiments.settings import check_plan, check_settings, twice, whole_or_share
 from dubio.metrics.evaluation import REFERENCE
 from dubio.posteriors.registry import get_posterior
 from dubio.posteriors.trained import MEMBERS, PosteriorPlan
+from dubio.safe_yaml import read_yaml
 from dubio.scores.registry import METHODS, get_method, is_method, sampled_names
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$")]

@@ -1,17 +1,12 @@
-"""A YAML file to plain values, in which no key stands twice, and pydantic's errors about them to one line.
-
-In: a path, or errors and the model that they are of. Out: values, or words that say where and what is wrong.
-"""
+"""Pydantic's errors about a grid's config, to one line: errors and the model that they are of in, words out."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
-from pathlib import Path
 from typing import Any, get_args, get_origin
 
-import yaml
 from pydantic import BaseModel
 
-from dubio.errors import DubioError
+from dubio.safe_reading import short
 
 _NAMED = "should be letters, digits and . _ + -, a letter or digit first"
 # Of pydantic's kinds of error, what they are called here; others keep its words.
@@ -25,34 +20,6 @@ _WORDS = {
 }  # fmt: skip
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML in which no key stands twice: the last would win, and nobody would see it."""
-
-    def compose_mapping_node(self, anchor: Any) -> Any:
-        """The node, before `<<` is resolved: what is merged may be overridden."""
-        node: Any = super().compose_mapping_node(anchor)
-        first: dict[tuple[str, str], int] = {}
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
-                name, line = (str(key.tag), str(key.value)), key.start_mark.line + 1
-                if name in first:
-                    raise DubioError(f"line {line}: {key.value!r} stands in line {first[name]} already; keep one")
-                first[name] = line
-        return node
-
-
-def read_yaml(path: Path) -> Any:
-    """What a YAML file holds; raises DubioError, one line, where it cannot be read or names a key twice."""
-    try:
-        return _Loader(path.read_text(encoding="utf-8")).get_single_data()
-    except OSError as error:
-        raise DubioError(f"cannot read {path}: {error.strerror}") from error
-    except DubioError as error:
-        raise DubioError(f"{path}: {error}") from error
-    except (yaml.YAMLError, ValueError) as error:  # no UTF-8 and dates that are none, too
-        raise DubioError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
-
-
 def in_words(errors: Iterable[Mapping[str, Any]], model: type[BaseModel]) -> str:
     """The first of pydantic's errors about a `model`, as a line: where, and what is wrong."""
     error = min(errors, key=lambda error: error["type"] == "missing")  # it may be there, but misspelt
@@ -60,18 +27,20 @@ def in_words(errors: Iterable[Mapping[str, Any]], model: type[BaseModel]) -> str
     if kind == "invalid_key" or (loc and loc[-1] == "[key]"):
         *before, name = loc if kind == "invalid_key" else loc[:-1]
         told = _NAMED if kind == "string_pattern_mismatch" else "should be text; put it in quotes"
-        return f"{_place(before)}the name {name!r} {told}"
+        return f"{_place(before)}the name {short(name)} {told}"
     if kind == "extra_forbidden":
         known = _settings_at(model, loc[:-1])
-        return f"{_place(loc[:-1])}unknown setting {loc[-1]!r}{meant(str(loc[-1]), known)}; known: {', '.join(known)}"
+        return (
+            f"{_place(loc[:-1])}unknown setting {short(loc[-1])}{meant(str(loc[-1]), known)}; known: {', '.join(known)}"
+        )
     told = _WORDS.get(kind) or str(error["msg"]).removeprefix("Value error, ").removeprefix("Input ")
     scalar = found is None or isinstance(found, str | int | float)
-    given = f", not {'nothing' if found is None else repr(found)}" if scalar and told.startswith("should be") else ""
+    given = f", not {'nothing' if found is None else short(found)}" if scalar and told.startswith("should be") else ""
     return f"{_place(loc)}{told}{given}"
 
 
 def _place(loc: Sequence[Any]) -> str:
-    return ".".join(str(part) for part in loc) + ": " if loc else ""
+    return ".".join(short(part) if len(str(part)) > 60 else str(part) for part in loc) + ": " if loc else ""
 
 
 def _settings_at(model: type[BaseModel], loc: Sequence[Any]) -> list[str]:
