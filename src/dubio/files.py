@@ -3,8 +3,11 @@
 import hashlib
 import json
 import os
+import re
+import secrets
 import shutil
-import tempfile
+import stat
+import time
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -13,20 +16,26 @@ from typing import Any
 from safetensors import SafetensorError
 
 from dubio.errors import DubioError
+from dubio.owners import is_gone, read_mark, write_mark
 
-_MARK = ".dubio-"
+_ROOM = re.compile(r"\.dubio-write-[0-9a-f]{16}")  # a temporary folder beside an output
+_OWNER = ".owner"  # the mark in it
+_FORGOTTEN = 7 * 24 * 3600.0  # seconds after which a room whose writer cannot be asked after counts as left behind
+_SWEEP_EVERY = 600.0  # seconds; listing a folder of 100,000 shards takes a tenth of one
+_swept: dict[str, float] = {}  # folder -> when
 
 
 @contextmanager
 def atomic_path(target: Path) -> Generator[Path]:
     """Yields a temporary path near `target`; on success it is synced and renamed onto it, on failure removed.
 
-    What killed writers have left in the folder is removed on the way. Raises DubioError where it cannot be written.
+    The file keeps the mode of the one that it replaces; a new one has the mode that the user's umask says. What killed
+    writers have left in the folder is removed on the way. Raises DubioError where it cannot be written.
     """
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         _sweep(target.parent)
-        room, lock = _claim(target.parent)
+        room, usual = _claim(target.parent)
     except OSError as error:
         raise _unwritable(target, error) from error
     temporary = room / target.name
@@ -34,14 +43,21 @@ def atomic_path(target: Path) -> Generator[Path]:
         yield temporary
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
-        temporary.chmod(0o644)
+        temporary.chmod(_mode_of(target, usual))
         temporary.replace(target)
     except (OSError, SafetensorError) as error:  # a full disk, mostly
         raise _unwritable(target, error) from error
     finally:
         shutil.rmtree(room, ignore_errors=True)
-        if lock is not None:
-            os.close(lock)
+
+
+def open_to_all(folder: Path) -> None:
+    """Gives every file below `folder` the mode of a new file: some libraries write for the owner's eyes alone."""
+    room, usual = _claim(folder)
+    shutil.rmtree(room, ignore_errors=True)
+    for path in folder.rglob("*"):
+        if path.is_file() and not path.is_symlink():
+            path.chmod(usual)
 
 
 def check_folder(folder: Path) -> None:
@@ -93,43 +109,45 @@ def _unwritable(target: Path, error: Exception) -> DubioError:
     return DubioError(f"cannot write {target}: {reason}; choose another place or make room")
 
 
-def _claim(folder: Path) -> tuple[Path, int | None]:
-    """(a new folder inside `folder`, its lock): a folder, because some writers put a new file in place of their own."""
-    while True:
-        room = Path(tempfile.mkdtemp(prefix=_MARK, dir=folder))
-        with suppress(BlockingIOError, FileNotFoundError):  # swept in the moment before the lock: take another
-            lock = _lock(room)
-            if room.is_dir():
-                return room, lock
-            if lock is not None:
-                os.close(lock)
+def _mode_of(target: Path, usual: int) -> int:
+    """The mode of the file that is to be replaced, or the usual one; raises OSError where it is no file."""
+    try:
+        found = target.stat()
+    except OSError:
+        return usual
+    if not stat.S_ISREG(found.st_mode) and not stat.S_ISDIR(found.st_mode):  # of a folder, the system complains
+        raise OSError("it is a device or a pipe, not a file")
+    return stat.S_IMODE(found.st_mode) if stat.S_ISREG(found.st_mode) else usual
+
+
+def _claim(folder: Path) -> tuple[Path, int]:
+    """(a new folder inside `folder`, marked as ours; the mode of new files): some writers replace a file they find."""
+    room = folder / f".dubio-write-{secrets.token_hex(8)}"
+    room.mkdir(mode=0o700)
+    try:
+        return room, write_mark(room / _OWNER, room.name)
+    except OSError:
+        shutil.rmtree(room, ignore_errors=True)
+        raise
 
 
 def _sweep(folder: Path) -> None:
-    """Removes what writers that are gone have left: nobody holds its lock."""
-    for room in folder.glob(f"{_MARK}*"):
-        with suppress(OSError):  # its writer lives, or another sweeper was faster
-            lock = _lock(room)
-            if lock is not None:
+    """Removes what writers that are gone have left. Whatever is not certainly theirs stays, and is not opened."""
+    key, now = os.path.abspath(folder), time.monotonic()  # noqa: PTH100 - links stay as they are
+    if now - _swept.get(key, -_SWEEP_EVERY) < _SWEEP_EVERY:
+        return
+    _swept[key] = now
+    with os.scandir(folder) as entries:
+        rooms = [Path(e.path) for e in entries if _ROOM.fullmatch(e.name) and e.is_dir(follow_symlinks=False)]
+    for room in rooms:
+        with suppress(OSError):  # another sweeper was faster, or it is another user's
+            mark = read_mark(room / _OWNER, room.name)
+            if mark is not None and (is_gone(mark) or _age(room) > _FORGOTTEN):
                 shutil.rmtree(room, ignore_errors=True)
-                os.close(lock)
+            elif mark is None and _age(room) > _FORGOTTEN:
+                room.rmdir()  # killed before it was marked, and so it is empty; else it stays
 
 
-def _lock(room: Path) -> int | None:
-    """A handle that locks the folder until it is closed, at the latest when the process ends, however it ends.
-
-    None where the system or the file system knows no locks; raises BlockingIOError where another holds it.
-    """
-    try:
-        import fcntl
-    except ImportError:
-        return None
-    handle = os.open(room, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(handle)
-        if isinstance(error, BlockingIOError):
-            raise
-        return None
-    return handle
+def _age(room: Path) -> float:
+    """Seconds since anything in it was written."""
+    return time.time() - max(path.lstat().st_mtime for path in (room, *room.iterdir()))

@@ -60,6 +60,9 @@ def test_a_plain_peft_folder(trained):
     names = {"adapter_config.json", "adapter_model.safetensors", "tokenizer.json", "tokenizer_config.json"}
     assert names | {training.RECORD} <= set(content(out))
     assert not [path for path in out.iterdir() if path.is_dir()]
+    (out.parent / "plain").write_text("x")
+    usual = (out.parent / "plain").stat().st_mode  # what libraries write for their owner alone, others can read too
+    assert {path.name: path.stat().st_mode for path in out.iterdir()} == dict.fromkeys(content(out), usual)
     base = tf.AutoModelForSequenceClassification.from_pretrained(base_folder("bert"), num_labels=3)
     theirs = peft.PeftModel.from_pretrained(base, out).eval()
     assert theirs.active_peft_config.r == 4

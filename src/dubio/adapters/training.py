@@ -24,7 +24,7 @@ from transformers import Conv1D, DataCollatorWithPadding, PrinterCallback, Train
 from dubio.adapters.targets import fresh_modules, layers_named, lora_targets, top_indices
 from dubio.arrays import Int64, as_labels
 from dubio.errors import DubioError
-from dubio.files import check_folder, sha256_json, write_json
+from dubio.files import check_folder, open_to_all, sha256_json, write_json
 from dubio.models.adapter_files import RECORD
 from dubio.models.base import base_hash, has_bfloat16, load_base
 from dubio.models.letters import Choices
@@ -244,6 +244,7 @@ def publish_adapter(model: Any, tokenizer: Any, record: Mapping[str, Any], out: 
     write_json(staged / "adapter_config.json", settings)
     tokenizer.save_pretrained(staged)
     write_json(staged / RECORD, record)
+    open_to_all(staged)
     for path in sorted(staged.iterdir(), key=lambda p: p.name == "adapter_config.json"):
         path.replace(out / path.name)
     shutil.rmtree(work)
