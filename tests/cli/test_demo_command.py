@@ -38,7 +38,7 @@ def test_demo_leaves_all_it_promises_and_goes_on_from_what_is_there(small, tmp_p
     for stage in ("tables: ", "training: ", "fitting every method", "evaluating on test rows", "done"):
         assert stage in done.out
     metrics = json.loads((out / "metrics.json").read_text())
-    assert set(metrics[0]) == {"method", "metric", "split", "value", "low", "high"}
+    assert set(metrics[0]) == {"method", "metric", "split", "value", "low", "high", "why"}
     names = {metric["metric"] for metric in metrics}
     assert {"error_roc_auc", "accuracy", "ood_roc_auc", "spearman_disagreement", "error_probability_ece"} <= names
     assert (out / "report" / "index.html").stat().st_size > 50_000

@@ -143,10 +143,12 @@ def test_the_rest_names_the_row_too(value):
 
 
 def test_a_score_of_one_kind_of_rows_has_no_number():
-    """What is undefined is absent from a table, never a number and never NaN."""
+    """What is undefined has no value in a table and says why: never a number and never NaN."""
     test = tables()[2]
     right = test.take(~test.errors)
     scores = [Scores.of(name, fitted(name).score(right)) for name in ("softmax_response", "md")]
     rows = dm.evaluate_scores("test", scores, right.logits, right.labels, bootstrap=dm.Bootstrap(draws=20))
-    assert all(np.isfinite([m.value, *[x for x in (m.low, m.high) if x is not None]]).all() for m in rows)
-    assert not {"error_roc_auc", "prr", "error_roc_auc_gain"} & {m.metric for m in rows}
+    assert all(np.isfinite([x for x in (m.value, m.low, m.high) if x is not None]).all() for m in rows)
+    undefined = {m.metric for m in rows if m.value is None}
+    assert {"error_roc_auc", "prr", "error_roc_auc_gain"} <= undefined
+    assert all(m.why == "no row is wrong" for m in rows if m.metric in undefined)

@@ -85,16 +85,21 @@ def test_seed_decides_and_method_order_does_not(case):
 
 
 @pytest.mark.parametrize("wrong", [False, True])
-def test_without_errors_undefined_metrics_are_absent(wrong):
+def test_without_errors_undefined_metrics_have_no_value_and_say_why(wrong):
     logits = np.array([[3.0, 0], [2, 0], [0, 1], [0, 4]])
     labels = logits.argmax(axis=1) ^ wrong
     scores = [Scores.of("softmax_response", np.arange(4.0)), Scores.of("b", np.arange(4.0)[::-1])]
     table = by_name(dm.evaluate_scores("test", scores, logits, labels, bootstrap=DRAWS))
-    names = {metric for method, metric in table if method == "b"}
-    gains = {"error_roc_auc_gain", "error_roc_auc_gain_p", "error_roc_auc_gain_p_delong"}
-    assert not names & ({"error_roc_auc", "error_pr_auc", "fpr_at_95_tpr", "prr"} | gains)
-    assert table["b", "aurc"].value == float(wrong)
-    assert all(np.isfinite(row.value) for row in table.values())
+    assert not {("b", "error_roc_auc_gain_p"), ("b", "error_roc_auc_gain_p_delong")} & set(table)
+    undefined = {metric: row for (method, metric), row in table.items() if method == "b" and row.value is None}
+    assert set(undefined) == {"error_roc_auc", "error_pr_auc", "fpr_at_95_tpr", "prr", "error_roc_auc_gain"}
+    words = "no row is right" if wrong else "no row is wrong"
+    for row in undefined.values():
+        assert (row.low, row.high, row.why) == (None, None, words)
+        with pytest.raises(DubioError, match=f"{row.metric} of b on test is undefined: {words}"):
+            _ = row.number
+    assert table["b", "aurc"].number == float(wrong)
+    assert all(np.isfinite(row.number) for row in table.values() if row.value is not None)
 
 
 def test_system_metrics(case):
@@ -109,7 +114,8 @@ def test_system_metrics(case):
     assert table["ensemble", "system_nll"].value == pytest.approx(log_loss(labels, p))
     sure = np.eye(3)[(labels + (np.arange(500) < 5)) % 3]  # five labels are given probability 0
     kept = by_name(dm.evaluate_system("test", "e", sure, labels, scores[1].uncertainty, bootstrap=DRAWS))
-    assert ("e", "system_nll") not in kept
+    assert kept["e", "system_nll"].value is None
+    assert kept["e", "system_nll"].why == "a label was given probability 0"
     assert kept["e", "system_accuracy"].value == pytest.approx(0.99)
     with pytest.raises(DubioError, match="sum to 1"):
         dm.evaluate_system("test", "e", logits, labels, scores[1].uncertainty)
@@ -136,7 +142,8 @@ def test_correlation(case):
         row = table[s.method, "spearman_disagreement"]
         assert row.value == pytest.approx(spearmanr(s.uncertainty, truth).statistic)
         assert row.low < row.value < row.high
-    assert ("flat", "spearman_disagreement") not in table
+    assert table["flat", "spearman_disagreement"].value is None
+    assert "same score" in table["flat", "spearman_disagreement"].why
 
 
 def test_refusals(case):

@@ -50,12 +50,13 @@ def test_every_figure_is_finite_and_inside_its_range(table):
     draws = dm.Bootstrap(draws=8)
     rows = dm.evaluate_scores("t", scores, logits, labels, bootstrap=draws)
     rows += dm.evaluate_system("t", "s", p, labels, u, bootstrap=draws)
-    names = {row.metric for row in rows if row.method == "b"}
+    names = {row.metric for row in rows if row.method == "b" and row.value is not None}
     errors = logits.argmax(axis=1) != labels
     both = 0 < errors.sum() < len(errors)
     assert {"aurc", "e_aurc", "augrc", "risk_at_coverage_80", "coverage_at_risk_5", "tie_share"} <= names
     assert ({"error_roc_auc", "error_pr_auc", "fpr_at_95_tpr", "prr", "error_roc_auc_gain"} <= names) == both
     for row in rows:
+        assert (row.value is None) <= bool(row.why)  # what is undefined says why
         for value in (row.value, row.low, row.high):
             assert value is None or within(row.metric, value), row
         assert row.low is None or row.low <= row.high

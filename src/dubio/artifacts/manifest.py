@@ -49,13 +49,14 @@ class Choice(_Strict):
 
 
 class CalibrationFigure(_Strict):
-    """One measured figure on calibration rows, with its 95 % interval where there is one."""
+    """One measured figure on calibration rows with its 95 % interval; why: in words, where either is None."""
 
     method: str
     metric: str
-    value: float
+    value: float | None
     low: float | None
     high: float | None
+    why: str | None = None
 
 
 class Manifest(_Strict):

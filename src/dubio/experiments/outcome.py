@@ -107,6 +107,8 @@ def figures(found: Evaluation) -> dict[str, dict[str, float]]:
     """Method or `system:NAME` -> metric -> value."""
     out: dict[str, dict[str, float]] = {}
     for metric in found.metrics:
+        if metric.value is None:
+            continue
         system = metric.metric.startswith(_SYSTEM) or metric.method == ADAPTER
         name = f"system:{metric.method}" if system else metric.method
         out.setdefault(name, {})[metric.metric.removeprefix(_SYSTEM)] = float(f"{metric.value:.6g}")

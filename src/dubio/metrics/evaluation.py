@@ -1,7 +1,8 @@
 """From scores to rows of a table: every metric with its interval, every method on the same bootstrap draws.
 
 ROC-AUC compares scores of the same predictions (the adapter's). What changes the predictions is judged as a system,
-by metrics whose names start with `system_`. A metric that is undefined on the rows at hand (no errors, say) has no row.
+by metrics whose names start with `system_`. A metric that is undefined on the rows at hand (no errors, say) has a row
+without a value that says why.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -42,14 +43,25 @@ DETECTION: dict[str, Callable[[Cumulative], Float64]] = {
 
 @dataclass(frozen=True)
 class Metric:
-    """One row of a table: low and high bound the value at the bootstrap's level, None where there is no interval."""
+    """One row of a table: a value and the interval low to high, or, where one of them is None, in words why it is so.
+
+    value None: undefined on these rows. low and high None: there is no interval, or none that would be honest.
+    """
 
     method: str
     metric: str
     split: str
-    value: float
+    value: float | None
     low: float | None = None
     high: float | None = None
+    why: str | None = None
+
+    @property
+    def number(self) -> float:
+        """The value; raises DubioError, which says why, where there is none."""
+        if self.value is None:
+            raise DubioError(f"{self.metric} of {self.method} on {self.split} is undefined: {self.why or 'no value'}")
+        return self.value
 
 
 def evaluate_scores(
@@ -70,7 +82,7 @@ def evaluate_scores(
     statistics: dict[str, Statistic] = {ADAPTER: _adapter_statistic(log_p, y)}
     statistics |= {s.method: _score_statistic(s, errors) for s in scores}
     found = resample(statistics, [len(y)], bootstrap)
-    rows = list(_rows(split, found, bootstrap))
+    rows = list(_rows(split, found, bootstrap, one_kind(errors)))
     rows += [Metric(s.method, "tie_share", split, tie_share(s.uncertainty)) for s in scores]
     if reference is not None:
         rows += _gains(split, scores, errors, {s.method: found[s.method]["error_roc_auc"] for s in scores},
@@ -92,7 +104,8 @@ def evaluate_system(
         raise DubioError("probabilities: rows must be non-negative and sum to 1; pass softmax outputs")
     with np.errstate(divide="ignore"):
         log_p, y = _log_probabilities(np.log(p), labels)
-    groups = TieGroups.of(as_vector(uncertainty, f"uncertainty of {method}", len(y)), log_p.argmax(axis=1) != y)
+    errors = log_p.argmax(axis=1) != y
+    groups = TieGroups.of(as_vector(uncertainty, f"uncertainty of {method}", len(y)), errors)
     own = _adapter_statistic(log_p, y)
 
     def statistic(weights: Float64) -> Mapping[str, Float64]:
@@ -101,7 +114,7 @@ def evaluate_system(
         values = {**own(weights), **{name: DETECTION[name](counts) for name in kept}}
         return {f"system_{name}": value for name, value in values.items()}
 
-    return list(_rows(split, resample({method: statistic}, [len(y)], bootstrap), bootstrap))
+    return list(_rows(split, resample({method: statistic}, [len(y)], bootstrap), bootstrap, one_kind(errors)))
 
 
 def evaluate_ood(
@@ -132,7 +145,8 @@ def evaluate_ood(
         return statistic
 
     statistics = {a.method: statistic_of(a, b) for a, b in zip(scores_in, scores_out, strict=True)}
-    return list(_rows(split, resample(statistics, [inside, outside], bootstrap), bootstrap))
+    found = resample(statistics, [inside, outside], bootstrap)
+    return list(_rows(split, found, bootstrap, "rows of both kinds are needed"))
 
 
 def correlation(
@@ -149,7 +163,8 @@ def correlation(
         return lambda weights: {name: spearman_of(ranks(weights), truth_ranks(weights), weights)}
 
     statistics = {s.method: statistic_of(s) for s in scores}
-    return list(_rows(split, resample(statistics, [len(truth)], bootstrap), bootstrap))
+    found = resample(statistics, [len(truth)], bootstrap)
+    return list(_rows(split, found, bootstrap, "all rows have the same score, or the same truth"))
 
 
 def _score_statistic(scores: Scores, errors: Bool) -> Statistic:
@@ -188,10 +203,21 @@ def _adapter_statistic(log_p: Float64, labels: Int64) -> Statistic:
     return statistic
 
 
-def _rows(split: str, found: Mapping[str, Mapping[str, Resampled]], bootstrap: Bootstrap) -> Iterator[Metric]:
+def one_kind(errors: Bool) -> str:
+    """Why a comparison of wrong with right rows is undefined on errors `[N]`."""
+    return "no row is wrong" if not errors.any() else "no row is right" if errors.all() else ""
+
+
+def _rows(
+    split: str, found: Mapping[str, Mapping[str, Resampled]], bootstrap: Bootstrap, undefined: str
+) -> Iterator[Metric]:  # fmt: skip
+    """A row a metric; undefined: why one without a value has none."""
     for method, metrics in found.items():
         for name, result in metrics.items():
-            if not np.isnan(result.value):
+            if np.isnan(result.value):
+                why = "a label was given probability 0" if name.endswith("nll") else undefined
+                yield Metric(method, name, split, None, why=why)
+            else:
                 low, high = result.interval(bootstrap.level, centred="ece" in name.split("_")) or (None, None)
                 yield Metric(method, name, split, result.value, low, high)
 
@@ -208,7 +234,7 @@ def _gains(
         if score.method == reference:
             continue
         gain = found[score.method].minus(found[reference])
-        yield from _rows(split, {score.method: {GAIN: gain}}, bootstrap)
+        yield from _rows(split, {score.method: {GAIN: gain}}, bootstrap, one_kind(errors))
         p_value = gain.p_value()
         if p_value is not None:
             yield Metric(score.method, f"{GAIN}_p", split, p_value)

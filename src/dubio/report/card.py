@@ -117,11 +117,11 @@ def _left_out(artifact: Artifact) -> list[str]:
 
 def _rank(found: Mapping[tuple[str, str], CalibrationFigure], name: str) -> float:
     figure = found.get((name, "error_roc_auc"))
-    return float("inf") if figure is None else -figure.value
+    return float("inf") if figure is None or figure.value is None else -figure.value
 
 
 def _figure(figure: CalibrationFigure | None, pattern: str, scale: float) -> str:
-    if figure is None:
+    if figure is None or figure.value is None:
         return "–"
     value = pattern.format(scale * figure.value)
     if figure.low is None or figure.high is None:

@@ -57,7 +57,20 @@ class ReportContent:
 
     def find(self, method: str, metric: str) -> Metric | None:
         """The row of one metric of one method, or None where it is undefined or was not measured."""
+        found = self._row(method, metric)
+        return None if found is None or found.value is None else found
+
+    def reason(self, method: str, metric: str) -> str | None:
+        """Why a metric of a method has no value or no interval, in words; None where it has both."""
+        found = self._row(method, metric)
+        return None if found is None else found.why
+
+    def _row(self, method: str, metric: str) -> Metric | None:
         return next((m for m in self.metrics if m.method == method and m.metric == metric), None)
+
+    def known(self, metric: str) -> list[Metric]:
+        """The rows of one metric that have a value."""
+        return [m for m in self.metrics if m.metric == metric and m.value is not None]
 
     def cost(self, method: str) -> Cost | None:
         """What a method or a posterior costs, where it was measured."""
@@ -65,7 +78,7 @@ class ReportContent:
 
     def ranked(self, metric: str = "error_roc_auc") -> list[str]:
         """Scored methods by descending value of a metric; methods without one come last, in their own order."""
-        values = {m.method: m.value for m in self.metrics if m.metric == metric}
+        values = {m.method: m.number for m in self.known(metric)}
         return sorted(self.scores, key=lambda name: -values.get(name, float("-inf")))
 
     @property

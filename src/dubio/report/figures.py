@@ -36,7 +36,7 @@ STYLE: dict[Any, Any] = {
 
 def forest(content: ReportContent) -> str | None:
     """Paired differences of error ROC-AUC to softmax response with 95 % intervals; None where there are none."""
-    gains = sorted((m for m in content.metrics if m.metric == "error_roc_auc_gain"), key=lambda m: m.value)
+    gains = sorted(content.known("error_roc_auc_gain"), key=lambda m: m.number)
     if not gains:
         return None
     with mpl.rc_context(STYLE):
@@ -46,7 +46,7 @@ def forest(content: ReportContent) -> str | None:
             colour, marker = _forest_mark(gain.method, content.chosen)
             if gain.low is not None and gain.high is not None:
                 axes.plot([100 * gain.low, 100 * gain.high], [at, at], color=colour, linewidth=1.4)
-            axes.plot([100 * gain.value], [at], marker=marker, color=colour, markersize=5, linestyle="none")
+            axes.plot([100 * gain.number], [at], marker=marker, color=colour, markersize=5, linestyle="none")
         axes.set_yticks(range(len(gains)), [title_of(g.method) for g in gains])
         axes.set_ylim(-0.7, len(gains) - 0.3)
         axes.set_xlabel("difference in error ROC-AUC, points (right of 0 = better)")
@@ -109,7 +109,7 @@ def roc(content: ReportContent) -> str | None:
             curve = roc_curve(content.scores[name].uncertainty, content.errors)
             kept = _thin(len(curve.x))
             auc = content.find(name, "error_roc_auc")
-            value = "" if auc is None else f", {100 * auc.value:.1f} %"
+            value = "" if auc is None else f", {100 * auc.number:.1f} %"
             axes.plot(100 * curve.x[kept], 100 * curve.y[kept], label=f"{title_of(name)}{value}", **style)
         axes.set_aspect("equal")
         axes.set_xlim(-1, 101)

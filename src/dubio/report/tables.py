@@ -89,7 +89,7 @@ SYSTEM = (
 
 def comparison(content: ReportContent, columns: Sequence[Column]) -> tuple[list[Column], list[Row]]:
     """The columns that have any figure, and a row a method, the best error ROC-AUC first."""
-    kept = [c for c in columns if any(m.metric == c.metric and m.method in content.scores for m in content.metrics)]
+    kept = [c for c in columns if any(m.method in content.scores for m in content.known(c.metric))]
     rows = [
         Row(name, title_of(name), tuple(_cell(content, name, c) for c in kept), _mark(content, name))
         for name in content.ranked()
@@ -195,7 +195,7 @@ def _cell(content: ReportContent, method: str, column: Column) -> Cell:
 def _print(metric: Metric | None, column: Column) -> Cell:
     if metric is None:
         return Cell("–")
-    value, low, high = metric.value, metric.low, metric.high
+    value, low, high = metric.number, metric.low, metric.high
     if column.pattern == P_VALUE:
         return Cell(p_value(value))
     text = column.pattern.format(column.scale * value).replace("-", "−")

@@ -15,9 +15,10 @@ REFERENCE = "softmax_response"
 
 def metrics_table(metrics: Sequence[Metric], split: str) -> Table:
     """All methods with an error ROC-AUC on `split`, and their out-of-domain ROC-AUC where it was measured."""
-    found = {(m.method, m.metric): m for m in metrics if m.split == split or m.metric == "ood_roc_auc"}
+    known = [m for m in metrics if m.value is not None]
+    found = {(m.method, m.metric): m for m in known if m.split == split or m.metric == "ood_roc_auc"}
     ranked = sorted(
-        (m for m in found.values() if m.metric == "error_roc_auc"), key=lambda m: (-m.value, m.method != REFERENCE)
+        (m for m in found.values() if m.metric == "error_roc_auc"), key=lambda m: (-m.number, m.method != REFERENCE)
     )
     ood = any(name == "ood_roc_auc" for _, name in found)
     table = Table(
@@ -36,7 +37,7 @@ def metrics_table(metrics: Sequence[Metric], split: str) -> Table:
             Text(row.method, style="bold" if reference else ""),
             _with_interval(row, "{:.1f}"),
             "reference" if reference else _with_interval(cells["error_roc_auc_gain"], "{:+.1f}"),
-            "–" if cells["error_roc_auc_gain_p"] is None else p_value(cells["error_roc_auc_gain_p"].value),
+            "–" if cells["error_roc_auc_gain_p"] is None else p_value(cells["error_roc_auc_gain_p"].number),
             _plain(cells["aurc"], "{:.4f}"),
             _plain(cells["error_probability_ece"], "{:.3f}"),
             *([_plain(cells["ood_roc_auc"], "{:.1f}", 100)] if ood else []),
@@ -51,7 +52,7 @@ def systems_table(
 
     mean_of: the posterior whose mean prediction is judged in the adapter's place; it then has one row.
     """
-    found = {(m.method, m.metric): m for m in metrics if m.split == split}
+    found = {(m.method, m.metric): m for m in metrics if m.split == split and m.value is not None}
     names = [method for method, metric in found if metric == "system_nll" and method != mean_of]
     table = Table(
         title=f"As systems, each by its own predictions ({split})",
@@ -67,7 +68,7 @@ def systems_table(
 
     def nll(row: tuple[str, Mapping[str, Metric | None]]) -> float:
         metric = row[1]["nll"]
-        return metric.value if metric is not None else float("inf")
+        return metric.number if metric is not None else float("inf")
 
     for name, cells in sorted(rows, key=nll):
         cost = costs.get(name)
@@ -84,13 +85,13 @@ _COLUMNS = ("error_roc_auc_gain", "error_roc_auc_gain_p", "aurc", "error_probabi
 
 
 def _plain(metric: Metric | None, pattern: str, scale: float = 1) -> str:
-    return "–" if metric is None else pattern.format(scale * metric.value)
+    return "–" if metric is None else pattern.format(scale * metric.number)
 
 
 def _with_interval(metric: Metric | None, pattern: str) -> str:
     if metric is None:
         return "–"
-    value = pattern.format(100 * metric.value)
+    value = pattern.format(100 * metric.number)
     if metric.low is None or metric.high is None:
         return value
     return f"{value} ({pattern.format(100 * metric.low)} to {pattern.format(100 * metric.high)})"

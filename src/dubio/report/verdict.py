@@ -38,6 +38,11 @@ def p_value(value: float) -> str:
     return "<0.001" if value < 0.0005 else f"{value:.3f}"
 
 
+def p_words(value: float) -> str:
+    """`p = 0.012`, or `p <0.001`."""
+    return f"p {p_value(value)}" if value < 0.0005 else f"p = {p_value(value)}"
+
+
 def _choice(content: ReportContent) -> str:
     auc, wrong = content.find(content.chosen, "error_roc_auc"), int(content.errors.sum())
     facts = f"On {len(content.errors):,} test rows, {wrong:,} of them wrong"
@@ -46,7 +51,7 @@ def _choice(content: ReportContent) -> str:
             f"The deciding method is {title_of(content.chosen)}. {content.why} {facts}, ROC-AUC is undefined: it needs "
             "right and wrong predictions."
         )
-    level = f"its error ROC-AUC is {100 * auc.value:.1f} % (95 % interval {interval_of(auc)})"
+    level = f"its error ROC-AUC is {100 * auc.number:.1f} % (95 % interval {interval_of(auc)})"
     if content.chosen == REFERENCE:
         start = f"The deciding method is softmax response. {content.why}"
         return f"{start} {facts}, {level}.{_best(content)}"
@@ -54,9 +59,9 @@ def _choice(content: ReportContent) -> str:
     if gain is None:
         return f"The deciding method is {title_of(content.chosen)}. {content.why} {facts}, {level}."
     test = content.find(content.chosen, "error_roc_auc_gain_p")
-    p = "" if test is None else f", p {p_value(test.value)}" if test.value < 0.0005 else f", p = {p_value(test.value)}"
+    p = "" if test is None else f", {p_words(test.number)}"
     return (
-        f"The deciding method is {title_of(content.chosen)}. {content.why} {facts}, {level}, {100 * gain.value:+.1f} "
+        f"The deciding method is {title_of(content.chosen)}. {content.why} {facts}, {level}, {100 * gain.number:+.1f} "
         f"points against softmax response (paired, 95 % interval {interval_of(gain, '{:+.1f}')}{p}): {_believe(gain)}"
     )
 
@@ -77,14 +82,14 @@ def _believe(gain: Metric) -> str:
 
 def _best(content: ReportContent) -> str:
     """With softmax response chosen: the largest gain that test shows, which nothing was chosen by."""
-    gains = [m for m in content.metrics if m.metric == "error_roc_auc_gain"]
+    gains = content.known("error_roc_auc_gain")
     if not gains:
         return ""
-    best = max(gains, key=lambda m: m.value)
-    if best.value <= 0:
+    best = max(gains, key=lambda m: m.number)
+    if best.number <= 0:
         return " No method is above it on test either."
     return (
-        f" The best of {len(gains)} others on test is {title_of(best.method)} with {100 * best.value:+.1f} points "
+        f" The best of {len(gains)} others on test is {title_of(best.method)} with {100 * best.number:+.1f} points "
         f"({interval_of(best, '{:+.1f}')}); the best of many on test is partly luck and was not used to choose."
     )
 
@@ -98,13 +103,13 @@ def _control(content: ReportContent) -> str:
         return ""
     text = (
         f"The control, {title_of(content.control).replace(' (control)', '')}, has no notion of uncertainty and differs "
-        f"by {100 * gain.value:+.1f} points ({interval_of(gain, '{:+.1f}')})"
+        f"by {100 * gain.number:+.1f} points ({interval_of(gain, '{:+.1f}')})"
     )
     if content.chosen == REFERENCE:
         return f"{text}: so much can be had by a better classifier." if (gain.low or 0) > 0 else f"{text}."
-    if own is None or gain.value <= 0:
+    if own is None or gain.number <= 0:
         return f"{text}."
-    if gain.value >= own.value:
+    if gain.number >= own.number:
         return f"{text}, no less than the chosen method: a better classifier alone would bring as much."
     return f"{text}: only what the chosen method gains beyond that is more than a better classifier brings."
 
@@ -112,15 +117,15 @@ def _control(content: ReportContent) -> str:
 def _ood(content: ReportContent) -> str:
     """Rows from elsewhere are another question, and mostly another method's."""
     own = content.find(content.chosen, "ood_roc_auc")
-    found = [m for m in content.metrics if m.metric == "ood_roc_auc" and m.method in content.scores]
+    found = [m for m in content.known("ood_roc_auc") if m.method in content.scores]
     if own is None:
         return ""
-    best = max(found, key=lambda m: m.value)
-    start = f"It tells out-of-domain rows from test rows with a ROC-AUC of {100 * own.value:.1f} %"
-    if best.value <= own.value:
+    best = max(found, key=lambda m: m.number)
+    start = f"It tells out-of-domain rows from test rows with a ROC-AUC of {100 * own.number:.1f} %"
+    if best.number <= own.number:
         return f"{start}, and no other method does so better."
     return (
-        f"{start}; for that question {title_of(best.method)} does best, with {100 * best.value:.1f} % "
+        f"{start}; for that question {title_of(best.method)} does best, with {100 * best.number:.1f} % "
         f"({interval_of(best)})."
     )
 
@@ -162,7 +167,7 @@ def _probability(content: ReportContent) -> str:
         return ""
     naive = error_probability_ece(content.before, content.errors)
     return (
-        f"Its error probability is off by {after.value:.3f} on average ({interval_of(after, '{:.3f}', 1)}; ECE, 15 "
+        f"Its error probability is off by {after.number:.3f} on average ({interval_of(after, '{:.3f}', 1)}; ECE, 15 "
         f"bins of equal mass); 1 − the largest softmax probability is off by {naive:.3f}."
     )
 

@@ -72,5 +72,6 @@ def calibration_figures(fit: Fit) -> tuple[CalibrationFigure, ...]:
     scores = [Scores.of(name, u, fit.methods[name].recalibrator.predict(u)) for name, u in fit.honest.items()]
     found = evaluate_scores("calibration", scores, fit.judged.logits, fit.judged.labels, bootstrap=Bootstrap(draws=200))
     return tuple(
-        CalibrationFigure(method=m.method, metric=m.metric, value=m.value, low=m.low, high=m.high) for m in found
+        CalibrationFigure(method=m.method, metric=m.metric, value=m.value, low=m.low, high=m.high, why=m.why)
+        for m in found
     )
