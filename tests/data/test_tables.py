@@ -98,7 +98,7 @@ CSV_FAULTS = {
     "ragged": ("text,label\na,b\nc,d,e\n", "line 3 has 3 fields, the header has 2"),
     "short": ("text,label\n\na,b\nc\n", "line 4 has 1 fields"),
     "open": ('text,label\na,"b\nc,d\n', "line 2: a quote is opened and never closed"),
-    "open_early": ('text,label\na,b\n"c,d\ne,f\n', "line 3 has 1 fields", ),
+    "open_early": ('text,label\na,b\n"c,d\ne,f\n', "line 3: a quote is opened and never closed"),
     "latin": ("text,label\na,b\ncaf\xe9,d\n".encode("latin-1"), "line 3: byte 18 is not UTF-8"),
     "zero": ("text,label\n", "zero rows"),
     "nothing": ("", "zero rows"),

@@ -1,100 +1,137 @@
-"""CSV through Arrow, and, where Arrow refuses, a second look that names the line.
+"""CSV as RFC 4180 has it, by Python's strict parser: a file that it refuses is refused here, with the line.
 
-Every column is read as text, so that an identifier such as 007 is written back as it came.
+A lenient parser goes on where a quote is astray, and swallows the rows up to the next one. Every column is read as
+text, so that an identifier such as 007 is written back as it came.
 """
 
 import codecs
 import csv
 import sys
-from collections.abc import Generator, Sequence
+import threading
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
+from typing import TextIO
 
 import pyarrow as pa
-from pyarrow import csv as arrow_csv
 
 from dubio.data.arrow import ArrowTable
 from dubio.errors import DubioError
 
-_BLOCK = 1 << 24  # bytes read at a time: also the longest row that Arrow accepts
+_BATCH = 65536  # rows held as Python objects at a time
+_BLOCK = 1 << 24  # bytes looked through at a time
+_OTHERS = {";": "semicolons", "\t": "tabs", "|": "bars"}
+_Row = tuple[int, list[str]]
 
 
 def read_csv(path: Path) -> ArrowTable:
-    """All columns as large_string. Raises DubioError on bad bytes, ragged rows, open quotes, no or doubled header."""
-    header = _header(path)
-    options = arrow_csv.ConvertOptions(
-        column_types={name: pa.large_string() for name in header}, strings_can_be_null=False
-    )
-    parsing = arrow_csv.ParseOptions(newlines_in_values=True, ignore_empty_lines=len(header) > 1)
+    """All columns as large_string; blank lines are no rows, but in a file of one column.
+
+    Raises DubioError naming the line: a quote that is astray or never closed, a row of too few or too many fields, NUL,
+    bytes that are no UTF-8, a header that is missing, doubled, or of another separator than the comma.
+    """
     try:
-        frame = arrow_csv.read_csv(path, arrow_csv.ReadOptions(block_size=_BLOCK), parsing, options)
-    except (pa.ArrowException, OSError) as error:
-        raise _diagnose(path, header, error) from error
-    if frame.num_rows and _open_quote(path, frame.column(frame.num_columns - 1)[frame.num_rows - 1].as_py()):
-        raise DubioError(f"{path}: {csv_place(path, frame.num_rows - 1)}: a quote is opened and never closed; close it")
-    return frame
+        with _rows(path) as rows:
+            header = _header(path, rows)
+            parts: list[ArrowTable] = []
+            while batch := list(islice(rows, _BATCH)):
+                parts.append(_columns(header, batch))
+    except UnicodeDecodeError as error:
+        line, byte = bad_byte(path) or (1, error.start)
+        raise DubioError(f"{path}: line {line}: byte {byte} is not UTF-8; save the file as UTF-8") from error
+    return pa.concat_tables(parts) if parts else _columns(header, [])
 
 
 def csv_place(path: Path, row: int) -> str:
     """`line L` (1-based) where data row `row` (0-based) begins; quoted fields may span lines."""
     with _rows(path) as rows:
-        for number, (line, _) in enumerate(rows):
-            if number == row + 1:  # row 0 of the file is the header
-                return f"line {line}"
+        for line, _ in islice(rows, row + 1, None):  # row 0 of the file is the header
+            return f"line {line}"
     return f"row {row + 1}"
 
 
 @contextmanager
-def _rows(path: Path) -> Generator[Generator[tuple[int, Sequence[str]]]]:
-    """Yields (first line, fields) of header and rows as Arrow counts them: blank lines are rows in one-column files."""
-    limit = csv.field_size_limit(sys.maxsize)
+def _rows(path: Path) -> Generator[Iterator[_Row]]:
+    """(first line, fields) of header and rows; blank lines are rows of one-column files alone."""
+    with _any_length(), path.open(encoding="utf-8-sig", newline="") as opened:
+        yield _parsed(path, opened)
+
+
+def _parsed(path: Path, opened: TextIO) -> Iterator[_Row]:
+    reader = csv.reader(_without_nul(path, opened), strict=True)
+    columns, before = 0, 0
     try:
-        with path.open(encoding="utf-8-sig", newline="") as opened:
-            reader = csv.reader(opened)
+        for fields in reader:
+            if columns and fields and len(fields) != columns:
+                astray = "; a quote may be opened there and never closed" if _lines(fields) else ""
+                raise DubioError(
+                    f"{path}: line {before + 1} has {len(fields)} fields, the header has {columns}; quote texts that "
+                    f"hold commas{astray}"
+                )
+            if fields or columns == 1:
+                yield before + 1, fields or [""]
+            columns, before = columns or len(fields), reader.line_num
+    except csv.Error as error:
+        start, line = before + 1, reader.line_num
+        if "unexpected end of data" in str(error):
+            raise DubioError(f"{path}: line {start}: a quote is opened and never closed; close it") from error
+        if "expected after" in str(error):
+            where = "" if line == start else f" (opened on line {start})"
+            raise DubioError(
+                f"{path}: line {line}: text follows a closing quote{where}; in a quoted text write each quote twice, "
+                'as in "He said ""hi"""'
+            ) from error
+        raise DubioError(f"{path}: line {line}: not readable as CSV ({error}); check its quotes") from error
 
-            def numbered() -> Generator[tuple[int, Sequence[str]]]:
-                columns, before = 0, 0
-                for fields in reader:
-                    if fields or columns == 1:
-                        yield before + 1, fields or [""]
-                    columns, before = columns or len(fields), reader.line_num
 
-            yield numbered()
-    finally:
-        csv.field_size_limit(limit)
+def _lines(fields: Sequence[str]) -> bool:
+    return any("\n" in field for field in fields)
 
 
-def _header(path: Path) -> list[str]:
-    try:
-        with _rows(path) as rows:
-            _, header = next(rows, (0, []))
-    except UnicodeDecodeError as error:  # the reader decodes ahead: the bad byte may lie well below the header
-        raise _diagnose(path, [], error) from error
+def _without_nul(path: Path, lines: TextIO) -> Iterator[str]:
+    for number, line in enumerate(lines, start=1):
+        if "\0" in line:
+            raise DubioError(f"{path}: line {number} holds a NUL character; save the file as UTF-8 text")
+        yield line
+
+
+def _header(path: Path, rows: Iterator[_Row]) -> list[str]:
+    line, header = next(rows, (0, []))
     if not header:
         raise DubioError(f"{path}: zero rows: the file is empty; give a header line and rows")
     doubled = sorted({name for name in header if header.count(name) > 1})
     if doubled:
-        raise DubioError(f"{path}: line 1: column name {doubled[0]!r} appears twice; rename one")
-    return list(header)
+        raise DubioError(f"{path}: line {line}: column name {doubled[0]!r} appears twice; rename one")
+    other = next((sign for sign in _OTHERS if sign in header[0]), None)
+    if len(header) == 1 and other is not None:
+        raise DubioError(f"{path}: line {line}: the columns are separated by {_OTHERS[other]}; separate them by commas")
+    return header
 
 
-def _diagnose(path: Path, header: Sequence[str], error: Exception) -> DubioError:
-    """The most exact account of why the file cannot be read."""
-    bad = bad_byte(path)
-    if bad is not None:
-        return DubioError(f"{path}: line {bad[0]}: byte {bad[1]} is not UTF-8; save the file as UTF-8")
-    with _rows(path) as rows:
-        start = next(rows, (1, header))[0]
-        for line, fields in rows:
-            if len(fields) != len(header):
-                opened = "; a quote may be opened there and never closed" if any("\n" in f for f in fields) else ""
-                return DubioError(
-                    f"{path}: line {line} has {len(fields)} fields, the header has {len(header)}; "
-                    f"quote texts that hold commas{opened}"
-                )
-            start = line
-    reason = str(error).splitlines()[0][:200]
-    return DubioError(f"{path}: near line {start}: not readable as CSV ({reason}); check its quotes")
+def _columns(header: Sequence[str], rows: Sequence[_Row]) -> ArrowTable:
+    columns: Sequence[Sequence[str]] = [*zip(*(fields for _, fields in rows), strict=True)] or [()] * len(header)
+    return pa.table([pa.array(column, pa.large_string()) for column in columns], names=list(header))
+
+
+_readers, _limit, _lock = 0, 0, threading.Lock()
+
+
+@contextmanager
+def _any_length() -> Generator[None]:
+    """No limit to a field while anyone reads: the module's own, 131,072 characters, is one for all threads."""
+    global _readers, _limit
+    with _lock:
+        if _readers == 0:
+            _limit = csv.field_size_limit(sys.maxsize)
+        _readers += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _readers -= 1
+            if _readers == 0:
+                csv.field_size_limit(_limit)
 
 
 def bad_byte(path: Path) -> tuple[int, int] | None:
@@ -111,12 +148,3 @@ def bad_byte(path: Path) -> tuple[int, int] | None:
             if not block:
                 return None
             offset, lines = offset + len(block), lines + block.count(b"\n")
-
-
-def _open_quote(path: Path, last: str) -> bool:
-    """True where the file ends inside the quotes of its last field, which Arrow accepts in silence."""
-    escaped = ('"' + last.replace('"', '""')).encode()
-    with path.open("rb") as opened:
-        opened.seek(max(0, path.stat().st_size - len(escaped) - 1))
-        tail = opened.read()
-    return tail.endswith(escaped) and not tail.endswith(escaped + b'"')
