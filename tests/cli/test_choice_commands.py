@@ -176,7 +176,7 @@ def test_a_plain_peft_adapter_with_letters_and_a_prompt(tiny, tmp_path):
     for options, words in {
         (): "name the answer letters, as in --letters", ("--letters", "ABC"): "line 1: 4 choices for 3 letters",
         ("--letters", "ABCDZ"): "answer ' Z' is 2 tokens", ("--letters", "A"): "two or more",
-        ("--prompt", str(tiny.train)): "not a readable JSON",
+        ("--prompt", str(tiny.train)): "is not readable JSON",
     }.items():  # fmt: skip
         done = fit(*options)
         assert (done.code, done.err.count("\n"), words in done.err) == (2, 1, True), done

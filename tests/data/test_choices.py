@@ -197,7 +197,7 @@ def test_letters_and_prompt_files(tmp_path):
         (tmp_path / "p.json").write_text(text)
         with pytest.raises(DubioError, match="JSON"):
             read_prompt_file(tmp_path / "p.json")
-    with pytest.raises(DubioError, match="not a readable"):
+    with pytest.raises(DubioError, match="there is no file"):
         read_prompt_file(tmp_path / "absent.json")
 
 

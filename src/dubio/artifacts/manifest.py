@@ -4,17 +4,18 @@ Its bytes are canonical and carry their own digest, so that any changed byte any
 """
 
 import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from dubio.errors import ArtifactError
 from dubio.files import sha256_json, write_text
+from dubio.safe_reading import FACTS, MissingFileError, UnreadableError, parse_json, read_text, short
 
 SCHEMA_VERSION = 1
+_REMEDY = "fit again or restore the file"
 
 
 class _Strict(BaseModel):
@@ -86,18 +87,18 @@ def write_manifest(path: Path, manifest: Manifest) -> None:
 def read_manifest(path: Path) -> Manifest:
     """Reads and checks; raises ArtifactError if it is absent, damaged, changed by hand, or of another schema."""
     try:
-        text = path.read_bytes().decode("utf-8")
-        value = json.loads(text, parse_constant=_refuse, parse_float=_finite)
-    except FileNotFoundError as error:
+        text = read_text(path, limit=FACTS, remedy=_REMEDY)
+        value = parse_json(text, path, remedy=_REMEDY)
+    except MissingFileError as error:
         raise ArtifactError(f"no fitted artefact at {path.parent}; run `dubio fit` first") from error
-    except (OSError, ValueError, RecursionError) as error:  # not UTF-8, not JSON, not finite
-        raise ArtifactError(f"{path} is damaged ({type(error).__name__}); fit again or restore the file") from error
+    except UnreadableError as error:
+        raise ArtifactError(f"{path} is damaged: it {error.reason}; {_REMEDY}") from error
     if not isinstance(value, dict):
-        raise ArtifactError(f"{path} is damaged: not a JSON object; fit again or restore the file")
+        raise ArtifactError(f"{path} is damaged: it is not a JSON object; fit again or restore the file")
     found: Mapping[str, Any] = value
     if found.get("schema_version") != SCHEMA_VERSION:
         raise ArtifactError(
-            f"{path} has schema version {found.get('schema_version')!r} and this dubio reads {SCHEMA_VERSION}; "
+            f"{path} has schema version {short(found.get('schema_version'))} and this dubio reads {SCHEMA_VERSION}; "
             "fit again, or install the dubio that wrote it"
         )
     body = {key: entry for key, entry in found.items() if key != "digest"}
@@ -108,15 +109,6 @@ def read_manifest(path: Path) -> Manifest:
     except ValidationError as error:
         place = ".".join(str(part) for part in error.errors()[0]["loc"])
         raise ArtifactError(f"{path} does not follow the schema at {place}; fit again") from error
-
-
-def _finite(number: str) -> float:
-    value = float(number)
-    return value if math.isfinite(value) else _refuse(number)
-
-
-def _refuse(number: str) -> NoReturn:
-    raise ValueError(f"{number} is not a finite number")
 
 
 def _canonical(body: Mapping[str, Any]) -> str:

@@ -4,13 +4,13 @@ A prompt reads: the instruction, the context, the question, one lettered choice 
 the very next token: the gap (a blank, mostly) and a letter.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from dubio.errors import DubioError
+from dubio.safe_reading import read_object, short
 
 ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
@@ -32,18 +32,20 @@ class PromptTemplate:
 
     def __post_init__(self) -> None:
         if len(self.letters) < 2 or len(set(self.letters)) < len(self.letters):
-            raise DubioError(f"answer letters must be two or more, and all different, not {', '.join(self.letters)}")
+            raise DubioError(
+                f"answer letters must be two or more, and all different, not {short(', '.join(self.letters))}"
+            )
         if any(not letter or letter != letter.strip() for letter in self.letters):
             raise DubioError("answer letters must not be empty, nor begin or end with a blank")
         if "{letter}" not in self.choice or "{choice}" not in self.choice:
-            raise DubioError(f"a line of the choices holds {{letter}} and {{choice}}; {self.choice!r} does not")
+            raise DubioError(f"a line of the choices holds {{letter}} and {{choice}}; {short(self.choice)} does not")
         if not self.cue or self.cue != self.cue.strip():
             raise DubioError(
-                f"the cue must be text without blanks at its ends, not {self.cue!r}; blanks go into the gap"
+                f"the cue must be text without blanks at its ends, not {short(self.cue)}; blanks go into the gap"
             )
         if self.gap.strip():
             raise DubioError(
-                f"the gap between cue and letter holds blanks only, not {self.gap!r}; text goes into the cue"
+                f"the gap between cue and letter holds blanks only, not {short(self.gap)}; text goes into the cue"
             )
 
     def render(self, question: str, choices: Sequence[str], context: str | None = None) -> str:
@@ -65,10 +67,10 @@ class PromptTemplate:
         known = [field.name for field in fields(cls)]
         for name, value in facts.items():
             if name not in known:
-                raise DubioError(f"a prompt has no setting {name!r}; known: {', '.join(known)}")
+                raise DubioError(f"a prompt has no setting {short(name)}; known: {', '.join(known)}")
             listed = name == "letters" and isinstance(value, list | tuple) and all(isinstance(v, str) for v in value)
             if not (listed or (name != "letters" and isinstance(value, str)) or (name == "context" and value is None)):
-                raise DubioError(f"setting {name} of a prompt is of the wrong kind: {str(value)[:60]!r}")
+                raise DubioError(f"setting {name} of a prompt is of the wrong kind: {short(value)}")
         values: dict[str, Any] = {**facts}
         if "letters" in values:
             values["letters"] = tuple(values["letters"])
@@ -85,12 +87,4 @@ def letters_of(text: str) -> tuple[str, ...]:
 
 def read_prompt_file(path: Path) -> dict[str, Any]:
     """The settings in a JSON file; raises DubioError where it is absent or no JSON object."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DubioError(
-            f"{path}: not a readable JSON file ({type(error).__name__}); give the prompt's settings"
-        ) from error
-    if not isinstance(value, dict):
-        raise DubioError(f"{path} is not a JSON object of the prompt's settings")
-    return value  # pyright: ignore[reportUnknownVariableType]
+    return read_object(path, remedy="give a JSON file of the prompt's settings")

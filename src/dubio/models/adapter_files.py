@@ -1,6 +1,5 @@
 """What an adapter folder holds, checked before any model is built: config, safetensors, training record."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from safetensors import SafetensorError, safe_open
 
 from dubio.errors import DubioError
 from dubio.files import sha256_file, sha256_json
+from dubio.safe_reading import check_file, read_object
 
 RECORD = "dubio_training.json"
 _HEADS = (["classifier"], ["classifier", "out_proj"], ["score"])
@@ -81,6 +81,7 @@ def _ordered(value: Any) -> Any:
 
 
 def _shapes(weights: Path) -> dict[str, tuple[int, ...]]:
+    check_file(weights, remedy="save the adapter again")
     try:
         with safe_open(weights, framework="np") as opened:
             return {key: tuple(opened.get_slice(key).get_shape()) for key in opened.keys()}  # noqa: SIM118
@@ -89,13 +90,7 @@ def _shapes(weights: Path) -> dict[str, tuple[int, ...]]:
 
 
 def _json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DubioError(f"{path} is not readable JSON ({error}); save the adapter again") from error
-    if not isinstance(value, dict):
-        raise DubioError(f"{path} is not a JSON object; save the adapter again")
-    return value
+    return read_object(path, remedy="save the adapter again")
 
 
 def _download(name: str) -> Path:
