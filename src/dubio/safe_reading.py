@@ -102,9 +102,9 @@ def read_text(path: str | Path, *, limit: int = SETTINGS, remedy: str = _REMEDY)
         raise unreadable(path, f"is not UTF-8 text (at byte {error.start})", remedy) from error
 
 
-def read_json(path: str | Path, *, limit: int = SETTINGS, remedy: str = _REMEDY) -> Any:
+def read_json(path: str | Path, *, limit: int = SETTINGS, finite: bool = True, remedy: str = _REMEDY) -> Any:
     """What a JSON file holds; raises UnreadableError as `read_text`, or as `parse_json` refuses the text."""
-    return parse_json(read_text(path, limit=limit, remedy=remedy), path, remedy=remedy)
+    return parse_json(read_text(path, limit=limit, remedy=remedy), path, finite=finite, remedy=remedy)
 
 
 def read_object(path: str | Path, *, limit: int = SETTINGS, remedy: str = _REMEDY) -> dict[str, Any]:
@@ -115,14 +115,14 @@ def read_object(path: str | Path, *, limit: int = SETTINGS, remedy: str = _REMED
     return value  # pyright: ignore[reportUnknownVariableType]
 
 
-def parse_json(text: str, path: str | Path, *, remedy: str = _REMEDY) -> Any:
-    """JSON without NaN or infinity, without halves of surrogate pairs, at most `DEEPEST` deep. path: for the message.
+def parse_json(text: str, path: str | Path, *, finite: bool = True, remedy: str = _REMEDY) -> Any:
+    """JSON without halves of surrogate pairs, at most `DEEPEST` deep, and without NaN or infinity where `finite`.
 
-    Raises UnreadableError otherwise.
+    path: for the message. Raises UnreadableError otherwise.
     """
     try:
-        value = json.loads(text, parse_constant=_refuse, parse_float=_finite)
-        check_value(value)
+        value = json.loads(text, parse_constant=_refuse, parse_float=_finite) if finite else json.loads(text)
+        check_value(value, finite=finite)
     except RecursionError as error:
         raise unreadable(path, f"is nested more than {DEEPEST} deep", remedy) from error
     except ValueError as error:
@@ -131,8 +131,8 @@ def parse_json(text: str, path: str | Path, *, remedy: str = _REMEDY) -> Any:
     return value
 
 
-def check_value(value: Any) -> None:
-    """Raises ValueError, what is wrong, on plain values that are nested too deep, not finite, or not to be written."""
+def check_value(value: Any, *, finite: bool = True) -> None:
+    """Raises ValueError, what is wrong, on values nested too deep, not to be written, or not finite if `finite`."""
     todo: list[tuple[Any, int]] = [(value, 1)]
     while todo:
         found, depth = todo.pop()
@@ -145,7 +145,7 @@ def check_value(value: Any) -> None:
                 found.encode()
             except UnicodeEncodeError as error:
                 raise _OddError(f"holds half of a surrogate pair, in {short(found)}") from error
-        elif isinstance(found, float) and not math.isfinite(found):
+        elif finite and isinstance(found, float) and not math.isfinite(found):
             raise _OddError("holds a number that is not finite")
         elif isinstance(found, int) and found.bit_length() > 1000:  # which no float can hold
             raise _OddError("holds a number that is too large to reckon with")

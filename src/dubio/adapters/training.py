@@ -8,7 +8,6 @@ Source: arXiv 2505.15443: rank 8, alpha 16, dropout 0.05 on query, key and value
 decay 0.1, batch 64, gradients clipped at 1, linear decay after 10 % warm-up.
 """
 
-import json
 import shutil
 import warnings
 from collections.abc import Mapping, Sequence
@@ -28,6 +27,7 @@ from dubio.files import check_folder, open_to_all, sha256_json, write_json
 from dubio.models.adapter_files import RECORD
 from dubio.models.base import base_hash, has_bfloat16, load_base
 from dubio.models.letters import Choices
+from dubio.safe_reading import FACTS, UnreadableError, read_json, read_object
 
 # Of numbers among the settings of a run, its posterior's too: the least, and what they stay below.
 RANGES: Mapping[str, tuple[float, float]] = {
@@ -224,8 +224,8 @@ def _last_checkpoint(work: Path) -> str | None:
 def _complete(state: Path) -> bool:
     """The Trainer writes its state last, so a checkpoint without it, or with half of it, was cut short."""
     try:
-        return bool(json.loads(state.read_text(encoding="utf-8")))
-    except (OSError, ValueError):
+        return bool(read_json(state, limit=FACTS, finite=False))
+    except UnreadableError:
         return False
 
 
@@ -236,7 +236,7 @@ def publish_adapter(model: Any, tokenizer: Any, record: Mapping[str, Any], out: 
     """
     staged = work / "adapter"
     model.save_pretrained(staged, save_embedding_layers=False)  # left to itself, peft asks the hub about the base
-    settings = json.loads((staged / "adapter_config.json").read_text(encoding="utf-8"))
+    settings = read_object(staged / "adapter_config.json")
     for name in ("target_modules", "modules_to_save"):  # sets, which peft writes in any order
         settings[name] = sorted(set(settings[name] or [])) or None
     if "choices" in record:

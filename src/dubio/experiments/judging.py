@@ -1,6 +1,5 @@
 """The step that runs no model: every method fitted on a cell's arrays, one chosen, all judged on test, opened once."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from dubio.experiments.store import StepStore
 from dubio.heads import build_head, load_head_arrays
 from dubio.measures import log_mean
 from dubio.models.cache import map_arrays
+from dubio.safe_reading import read_json
 from dubio.scores.registry import METHODS, get_method, sampled_names
 from dubio.workflow.evaluation import evaluate
 from dubio.workflow.fitting import FitPlan, fit_methods
@@ -58,6 +58,6 @@ def rows_of(here: Path, drawn: Mapping[str, Path], name: str, whose: str) -> Rep
 
 
 def _head(here: Path) -> Any:
-    head = build_head(json.loads((here / f"{HEAD}.json").read_text(encoding="utf-8")))
+    head = build_head(read_json(here / f"{HEAD}.json"))
     load_head_arrays(head, map_arrays(here / f"{HEAD}.safetensors"))
     return head

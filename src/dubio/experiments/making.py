@@ -7,7 +7,6 @@ samples     posterior, tables         -> TABLE.safetensors: mean features, sampl
 pooled      represent of every seed   -> TABLE.safetensors: their mean features and log-probabilities [S, N, C]
 """
 
-import json
 import time
 from collections.abc import Mapping
 from functools import lru_cache
@@ -39,6 +38,7 @@ from dubio.posteriors.sampling import Sampler, sample_both
 from dubio.posteriors.store import Stored, load_posterior, save_posterior, seconds_and_bytes
 from dubio.posteriors.trained import PosteriorPlan, train_posterior
 from dubio.posteriors.trunk import Trunks, sharing_trunks
+from dubio.safe_reading import FACTS, read_object
 from dubio.scores.log_space import log_softmax
 from dubio.workflow.rows import labelled
 from dubio.workflow.tables import repeats
@@ -63,7 +63,7 @@ def adapter(step: Step, folder: Path, _: StepStore) -> dict[str, Any]:
                 kind, extra = facts["posterior"], PosteriorPlan(**facts["own"], recompute=step.where["recompute"])
             with sharing_trunks(_trunks_of(step.cell.model, step.cell.data, step.where["root"])):
                 train_posterior(kind, base, labels, rows, out, plan, extra, choices)
-    record = json.loads((out / "dubio_training.json").read_text(encoding="utf-8"))
+    record = read_object(out / "dubio_training.json", limit=FACTS)
     spent = sum(epoch.get("seconds", 0.0) for epoch in record.get("history", ()))
     return {
         "rows": split.rows, "dropped": dict(split.dropped), "classes": len(labels),

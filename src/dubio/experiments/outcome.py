@@ -30,6 +30,7 @@ from dubio.measures import log_complement, log_mean
 from dubio.metrics import aurc, ece, roc_auc
 from dubio.metrics.calibration import BINS
 from dubio.metrics.evaluation import ADAPTER
+from dubio.safe_reading import FACTS, check_file, read_object
 from dubio.scores.log_space import log_softmax
 from dubio.workflow.evaluation import Evaluation
 from dubio.workflow.fitting import Fit
@@ -144,7 +145,7 @@ class Outcome:
 def keys_in(path: Path) -> dict[str, str] | None:
     """Which outcomes are of a grid as it is now, by name and key; None where the file is not there, or damaged."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = read_object(path, limit=FACTS)
         return {str(name): str(key) for name, key in found.items()}
     except (OSError, ValueError, AttributeError):
         return None
@@ -153,7 +154,8 @@ def keys_in(path: Path) -> dict[str, str] | None:
 def is_whole(cell: Path, rows: Path, key: str) -> bool:
     """Whether both files are there, and of the step of this key."""
     try:
-        facts = json.loads(cell.read_text(encoding="utf-8"))
+        facts = read_object(cell, limit=FACTS)
+        check_file(rows)
         return facts["key"] == key and _key_of(parquet.read_schema(rows)) == key and {"cell", "metrics"} <= {*facts}
     except (OSError, ValueError, KeyError, TypeError, pa.ArrowException):
         return False
@@ -166,7 +168,8 @@ def _key_of(schema: Any) -> str:
 def read_outcome(cell: Path, rows: Path) -> Outcome:
     """From the two files; raises DubioError where one is damaged or they do not belong together."""
     try:
-        facts = json.loads(cell.read_text(encoding="utf-8"))
+        facts = read_object(cell, limit=FACTS)
+        check_file(rows)
         table = parquet.read_table(rows)
         columns = {name: table.column(name).to_numpy() for name in table.column_names}
         wrong, names = columns.pop("wrong"), [c.partition(":")[2] for c in columns if c.startswith("loss:")]

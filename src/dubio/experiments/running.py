@@ -20,6 +20,7 @@ from dubio.experiments.steps import OWN, Cell, Step, cells_of, steps_of
 from dubio.experiments.store import StepStore
 from dubio.experiments.work import run_step
 from dubio.files import atomic_path, make_folder, write_json, write_text
+from dubio.safe_reading import FACTS, read_object
 
 CONFIG, CELLS = "config.yaml", "cells.json"
 _UNITS = ((7200, 3600, ".1f", "h"), (90, 60, ".0f", "min"), (0, 1, ".0f", "s"))  # from so many seconds on
@@ -164,7 +165,7 @@ class Run:
         """Copies the outcome of score steps to the results, with what all their steps took, the JSON last."""
         for step in cells:
             here, target = store.folder(step.kind, step.key), self.folder / f"{name_of(step)}.parquet"
-            facts = json.loads((here / CELL).read_text(encoding="utf-8"))
+            facts = read_object(here / CELL, limit=FACTS)
             facts["cell"] |= {"model": step.cell.model, "data": step.cell.data, "seed": step.cell.seed}
             records = {s.key: store.record(s.kind, s.key) for s in step.all()}
             facts["took"] = {_role(s): _cost(records[s.key]) for s in step.all() if s.cell == step.cell}

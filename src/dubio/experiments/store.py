@@ -6,7 +6,6 @@ long as its files are there. A failed step leaves `failed.json` with its error, 
 lock keeps two runs apart.
 """
 
-import json
 import os
 import shutil
 import time
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from dubio.files import make_folder, write_json
+from dubio.safe_reading import FACTS, MissingFileError, read_object
 
 DONE, FAILED, COUNT, _LOCK = "step.json", "failed.json", "times", ".lock"
 
@@ -106,11 +106,11 @@ def _locked(path: Path) -> Generator[None]:
 
 def _read(path: Path, fields: Sequence[str]) -> dict[str, Any] | None:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = read_object(path, limit=FACTS)
         _ = [found[name] for name in fields]
-    except FileNotFoundError:
+    except MissingFileError:
         return None
-    except (OSError, ValueError, KeyError, TypeError):  # half of a file cannot be: it was damaged
+    except (ValueError, KeyError, TypeError):  # half of a file cannot be: it was damaged
         _put_aside(path)
         return None
     return found

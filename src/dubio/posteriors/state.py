@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from dubio.files import atomic_path
+from dubio.safe_reading import check_file, parse_json
 
 
 @dataclass
@@ -45,9 +46,10 @@ class Carried(Protocol):
 
 def read_state(path: Path, state: Progress, device: str, carried: Carried | None) -> dict[str, dict[str, Tensor]]:
     """Sets `state` and `carried` to what is kept under `path`; returns the optimiser's moments by parameter."""
+    check_file(path)
     with safe_open(path, "pt") as stored:
         parts = {key: stored.get_tensor(key) for key in stored.keys()}  # noqa: SIM118
-        facts = json.loads(stored.metadata()["facts"])
+        facts = parse_json(stored.metadata()["facts"], path)
     if carried is not None:
         carried.restore({k[8:]: v for k, v in parts.items() if k.startswith("carried|")})
     moments: dict[str, dict[str, Tensor]] = {}

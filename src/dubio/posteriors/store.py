@@ -4,7 +4,6 @@ The JSON is renamed into place last: a folder with one is a whole posterior. No 
 """
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,8 @@ from dubio.errors import ArtifactError, DubioError
 from dubio.files import atomic_path, sha256_json, write_json
 from dubio.posteriors.base import Posterior
 from dubio.posteriors.registry import get_posterior
+from dubio.safe_reading import FACTS as MOST
+from dubio.safe_reading import MEMORY, read_bytes, read_object
 
 FOLDER, FACTS, SCHEMA = "posteriors", "posterior.json", 1
 _ROWS = "rows"
@@ -81,11 +82,11 @@ def load_posterior(adapter: Path, name: str) -> Stored:
     """Reads and checks; raises ArtifactError where a file is absent, changed, or of another schema."""
     folder = adapter / FOLDER / name
     try:
-        facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+        facts = read_object(folder / FACTS, limit=MOST)
         body = {key: value for key, value in facts.items() if key != "digest"}
         if facts["schema_version"] != SCHEMA or facts["digest"] != sha256_json(body):
             raise ValueError("changed after it was written, or of another schema")
-        data = (folder / Path(facts["file"]).name).read_bytes()
+        data = read_bytes(folder / Path(facts["file"]).name, limit=MEMORY)
         if hashlib.sha256(data).hexdigest() != facts["sha256"]:
             raise ValueError(f"{facts['file']} was changed after it was written")
         tensors = load(data)

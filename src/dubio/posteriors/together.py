@@ -4,7 +4,6 @@ In: rows, one plan, and a folder for each seed. Out: in each, the adapter that a
 rounding: members neither share a batch nor see one another's gradients.
 """
 
-import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -19,6 +18,7 @@ from dubio.posteriors.hosts import load_host
 from dubio.posteriors.records import training_record
 from dubio.posteriors.trained import PosteriorPlan, parameters_of, stack_plan
 from dubio.posteriors.training import train_stack
+from dubio.safe_reading import read_json
 
 WORK, SEEDS = ".together", "seeds.json"
 
@@ -57,7 +57,7 @@ def train_seeds(
 def _begun(work: Path, todo: tuple[int, ...]) -> tuple[int, ...]:
     """The seeds of the run that was killed there, where it trained all that is still to do; else those to do."""
     try:
-        before = tuple(int(seed) for seed in json.loads((work / SEEDS).read_text(encoding="utf-8")))
+        before = tuple(int(seed) for seed in read_json(work / SEEDS))
     except (OSError, ValueError, TypeError):
         return todo
     return before if set(before) >= set(todo) else todo
