@@ -98,6 +98,8 @@ def train_adapter(
     check_plan(plan, labels, train, validation)
     set_seed(plan.seed)
     model, tokenizer, missing = load_base(base, list(labels), plan.device, None, choices)
+    if tokenizer.pad_token_id is None:
+        raise DubioError(f"{base}: the tokenizer has neither a pad nor an eos token, which batches need; add one")
     tokenizer.padding_side = "right"  # as in extraction: absolute positions must count alike
     peft_model = _adapted(model, missing, plan, lettered=choices is not None)
     peft_model.peft_config["default"].base_model_name_or_path = base  # for a .gguf file, peft would name its folder

@@ -17,6 +17,7 @@ from dubio.errors import DubioError
 from dubio.files import sha256_file
 from dubio.models.gguf import classifier_from, gguf_classifier, gguf_tokenizer
 from dubio.models.letters import Choices, fill_head
+from dubio.models.padding import settle_padding
 
 
 def load_base(
@@ -66,13 +67,10 @@ def load_base(
         transformers.logging.set_verbosity(level)
     absent = {*info["missing_keys"], *(key[0] if isinstance(key, tuple) else key for key in info["mismatched_keys"])}
     missing = sorted(absent if choices is None else {name for name in absent if not name.startswith("score.")})
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
+    settle_padding(model, tokenizer, fresh=labels is not None and tokenizer_folder is None)
     known = model.get_input_embeddings().num_embeddings
     if len(tokenizer) > known:
         raise DubioError(f"{base}: the tokenizer has {len(tokenizer)} tokens and the model {known}; they do not match")
-    # What the batches are padded with is what a decoder must skip when it looks for the last token of a row.
-    model.config.pad_token_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
     return model.to(device).eval(), tokenizer, missing
 
 

@@ -89,6 +89,8 @@ def shard_key(model: AdaptedModel, block: Block, how: Extraction) -> str:
     """Hex hash of all that determines a shard's numbers on one machine."""
     versions = {package.__name__: package.__version__ for package in (torch, transformers, peft)}
     versions |= {"layout": "3", "device": torch.device(model.device).type}
+    if model.site.pooling == "last":
+        versions["pad"] = str(model.site.pad)  # decides which token is read
     return sha256_json(
         {**model.hashes, **versions, "precision": model.precision, "max_length": model.max_length,
          "budget": how.budget(model), "texts": list(block.texts),

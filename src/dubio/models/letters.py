@@ -86,6 +86,11 @@ def letter_ids(tokenizer: Any, template: PromptTemplate) -> list[int]:
     """The token of each letter as it follows the prompt; raises DubioError unless it is one token, and its own."""
     prompt = template.render(*_QUESTION, context=None if template.context is None else "Some context.")
     before: list[int] = tokenizer(prompt)["input_ids"]
+    filler = next(
+        (t for name in ("pad", "eos") if (t := getattr(tokenizer, f"{name}_token_id", None)) is not None), None
+    )
+    if before and before[-1] == filler:
+        raise DubioError(f"a prompt that ends in {template.cue!r} ends in the pad token; choose another cue")
     found: list[int] = []
     for letter in template.letters:
         after: list[int] = tokenizer(prompt + template.gap + letter)["input_ids"]

@@ -21,7 +21,8 @@ from dubio.models.adapter_files import AdapterFiles, find_adapter, head_rows
 from dubio.models.base import base_hash, check_device, load_base
 from dubio.models.letters import Choices, as_choices, choices_of
 from dubio.models.merging import merge_for_inference
-from dubio.models.prompts import is_prompted, run_prompted, virtual_tokens
+from dubio.models.padding import pad_fact
+from dubio.models.prompts import is_prefix, is_prompted, run_prompted, virtual_tokens
 from dubio.models.sites import Site, find_site
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -83,7 +84,7 @@ class AdaptedModel:
             hook.remove()
         if not seen:
             raise ProofError(f"{self.family}: the model goes past its head, so dubio cannot see what enters it")
-        return self.site.pool(seen[-1], batch["attention_mask"]), output.logits.float()
+        return self.site.pool(seen[-1], batch), output.logits.float()
 
 
 def load(
@@ -120,6 +121,8 @@ def load(
     if inner.config.num_labels < 2:
         raise DubioError(f"{path} has a single output (a regression); dubio needs a classifier of two classes or more")
     site = find_site(inner)  # before the cast: the head stays in float32
+    if virtual_tokens(model) and not is_prefix(model):
+        site = replace(site, pad=-1)  # the base sees embeddings, in which it knows no pad token
     model = model.eval().requires_grad_(False)
     hashes = {**model_hashes(inner, tokenizer, base_hash(name), choices), "adapter": files.sha256 if files else "none"}
     if record.get("base_sha256", hashes["base"]) != hashes["base"]:
@@ -146,7 +149,8 @@ def model_hashes(model: Any, tokenizer: Any, base: str, choices: Choices | None 
 
     choices: of a model that answers by letters: they say which rows of the base are its head.
     """
-    config = sha256_json({k: str(v) for k, v in model.config.to_dict().items() if k not in _IDLE})
+    facts = {**model.config.to_dict(), "pad_token_id": pad_fact(model.config, tokenizer)}
+    config = sha256_json({k: str(v) for k, v in facts.items() if k not in _IDLE})
     found = {"base": base, "config": config, "tokenizer": _hash_of(tokenizer)}
     return found if choices is None else {**found, "letters": sha256_json(choices.facts())}
 

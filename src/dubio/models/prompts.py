@@ -27,6 +27,12 @@ def is_prompted(model: nn.Module) -> bool:
     return isinstance(model, PeftModel) and model.active_peft_config.is_prompt_learning
 
 
+def is_prefix(model: nn.Module) -> bool:
+    """Whether the learned prompt is keys and values in front of every layer's, and not tokens."""
+    config: Any = model.active_peft_config if is_prompted(model) else None
+    return config is not None and config.peft_type == PeftType.PREFIX_TUNING
+
+
 def run_prompted(model: PeftModel, batch: Mapping[str, Tensor], positions: Tensor | None) -> Any:
     """The base's output on a batch behind the learned prompt.
 

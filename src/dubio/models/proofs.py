@@ -5,7 +5,7 @@
    from those without it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -76,13 +76,20 @@ def check_fingerprint(model: AdaptedModel, stored: Float32, precision: str = "fl
 
 def _prove_head(model: AdaptedModel) -> None:
     """Features of padded batches, put through the head, against the model's own logits of the same and of lone rows."""
+    from dubio.models.extraction import pad
+
     decoder, tolerance = model.site.pooling == "last", TOLERANCE[model.precision]
-    rows = [model.run(_batch(model, [text], "right")) for text in TEXTS]
+    tokens = _rows(model)
+    singles = [
+        {key: [row] for key, row in zip(tokens, values, strict=True)} for values in zip(*tokens.values(), strict=True)
+    ]
+    rows = [model.run(pad(row, model)) for row in singles]
     alone, lone_logits = torch.cat([z for z, _ in rows]), torch.cat([out for _, out in rows])
     if not bool(torch.isfinite(lone_logits).all()):
         raise ProofError(f"{model.family}: the logits hold NaN or infinity; the weights are damaged")
     for side in ("right", "left") if decoder else ("right",):
-        features, logits = model.run(_batch(model, TEXTS, side))
+        batch = pad(tokens, model, side)
+        features, logits = model.run(batch)
         if not _gap(features, alone) <= tolerance * _PADDING:
             raise ProofError(
                 f"{model.family}: features change by {_gap(features, alone):.2g} of the largest with padding on the "
@@ -92,7 +99,8 @@ def _prove_head(model: AdaptedModel) -> None:
             own = model.head(features.cpu()).to(logits.device)
         # Behind a learned prompt a decoder sees embeddings, not tokens, and takes padding on the right for text.
         misled = decoder and virtual_tokens(model.model) > 0 and side == "right"
-        gap = max(0.0 if misled else _gap(own, logits), _gap(own, lone_logits) / _PADDING)
+        same = torch.zeros(len(own), dtype=torch.bool) if misled else _read_alike(model, batch).cpu()
+        gap = max(_gap(own[same], logits[same]), _gap(own, lone_logits) / _PADDING)
         if not gap <= tolerance:
             raise ProofError(
                 f"{model.family}: head(features) differs from the logits by {gap:.2g} of the largest on a batch padded "
@@ -100,8 +108,39 @@ def _prove_head(model: AdaptedModel) -> None:
             )
 
 
+def _rows(model: AdaptedModel) -> dict[str, list[list[int]]]:
+    """Token ids of the texts, and of rows that end in, or are nothing but, tokens that are special in some way."""
+    from dubio.models.extraction import tokenize
+
+    tokens = tokenize(model, TEXTS, None)
+    known = (model.tokenizer.pad_token_id, model.tokenizer.eos_token_id, model.tokenizer.unk_token_id, model.site.pad)
+    special = sorted({int(token) for token in known if token is not None and token >= 0})
+    short = {key: rows[0][: model.max_length - 2] for key, rows in tokens.items()}
+    for token in special:
+        for key, rows in tokens.items():
+            rows.append(short[key] + ([token] * 2 if key == "input_ids" else [short[key][-1]] * 2))
+    filler = model.tokenizer.pad_token_id or 0
+    for key, rows in tokens.items():
+        rows.append([filler if key == "input_ids" else 0])
+    return tokens
+
+
+def _read_alike(model: AdaptedModel, batch: Mapping[str, Tensor]) -> Tensor:
+    """`[n]` whether the model itself reads a row of a batch at the token at which it reads that row alone.
+
+    A decoder does not where it looks for another token than the batch is padded with, or finds no text in the row.
+    """
+    if model.site.pooling != "last":
+        return torch.ones(len(batch["input_ids"]), dtype=torch.bool)
+    ids = batch["input_ids"]
+    last = (torch.arange(ids.shape[1], device=ids.device) * (ids != model.site.pad)).argmax(dim=1)
+    return last == model.site.positions(batch)
+
+
 def _gap(found: Tensor, expected: Tensor) -> float:
-    """The largest difference, as a share of the largest expected value (or of 1, if that is more)."""
+    """The largest difference, as a share of the largest expected value (or of 1, if that is more); 0 of no rows."""
+    if not len(found):
+        return 0.0
     return float((found - expected).abs().max()) / max(1.0, float(expected.abs().max()))
 
 

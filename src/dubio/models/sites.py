@@ -1,11 +1,13 @@
 """Where an architecture's classification head begins: which module to watch, how its input is pooled, the head itself.
 
 The features of a row are the very vector that enters the head: after the pooler for BERT, token 0 for RoBERTa, ELECTRA,
-DistilBERT and DeBERTa, token 0 or the mean for ModernBERT, and for decoders the hidden state at the rightmost position
-whose mask is 1 (never found by length: that is how padding leaks into scores).
+DistilBERT and DeBERTa, token 0 or the mean for ModernBERT, and for decoders the hidden state of the rightmost token
+that is not the pad token: transformers passes over pad tokens of the text itself too, such as a final </s> where that
+is what rows are padded with. (Never found by length: that is how padding leaks into scores.)
 """
 
 import copy
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -21,30 +23,37 @@ Pooling = Literal["vector", "first", "last"]
 
 @dataclass(frozen=True)
 class Site:
-    """module: whose input is watched. pooling: of that input, [n, d], [n, T, d] at token 0, or at the last real token.
+    """module: whose input is watched. pooling: of that input, [n, d], [n, T, d] at token 0, or at the last token.
 
     head: an independent float32 copy, features -> logits, in eval mode. parts: names of the model's head modules.
+    pad: the token that a decoder passes over when it looks for the last one; -1: none.
     """
 
     module: nn.Module
     pooling: Pooling
     head: nn.Sequential
     parts: tuple[str, ...]
+    pad: int = -1
 
-    def pool(self, seen: Tensor, mask: Tensor) -> Tensor:
-        """Features `[n, d]` float32 from what entered the module, given the attention mask `[n, T]`."""
+    def positions(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """`[n]` where a decoder reads each row of a padded batch: its rightmost token that is not `pad`.
+
+        A row of nothing but pad tokens is read at its first one, as transformers reads it alone.
+        """
+        real, steps = batch["attention_mask"] != 0, torch.arange(batch["attention_mask"].shape[1])
+        words = real & (batch["input_ids"] != self.pad)
+        last = (steps.to(real.device) * words).argmax(dim=1)
+        return torch.where(words.any(dim=1), last, real.int().argmax(dim=1))
+
+    def pool(self, seen: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
+        """Features `[n, d]` float32 from what entered the module, given the ids and mask `[n, T]` of the batch."""
         if self.pooling == "first":
             seen = seen[:, 0]
         elif self.pooling == "last":
             # Prefix tuning hands the head virtual tokens too, in front of the real ones.
-            last = last_positions(mask) + (seen.shape[1] - mask.shape[1])
+            last = self.positions(batch) + (seen.shape[1] - batch["input_ids"].shape[1])
             seen = seen[torch.arange(len(seen), device=seen.device), last]
         return seen.float()
-
-
-def last_positions(mask: Tensor) -> Tensor:
-    """`[n]` the rightmost position of each row whose mask is 1."""
-    return (torch.arange(mask.shape[1], device=mask.device) * (mask != 0)).argmax(dim=1)
 
 
 def find_site(model: nn.Module) -> Site:
@@ -98,12 +107,13 @@ def _activation(name: str) -> nn.Module:
     return known[name]()
 
 
-def _decoder(_: Any, parts: dict[str, nn.Module]) -> Site | None:
+def _decoder(model: Any, parts: dict[str, nn.Module]) -> Site | None:
     if "score" not in parts:
         return None
     own = effective(parts["score"])
     layers = list(own) if isinstance(own, nn.Sequential) else [own]  # a head over the whole vocabulary has two
-    return Site(parts["score"], "last", _sequence(*layers), ("score",))
+    pad = model.config.get_text_config().pad_token_id if hasattr(model, "config") else None
+    return Site(parts["score"], "last", _sequence(*layers), ("score",), -1 if pad is None else int(pad))
 
 
 def _dense_head(_: Any, parts: dict[str, nn.Module]) -> Site | None:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from dubio.errors import ProofError
-from dubio.models.sites import Site, last_positions
+from dubio.models.sites import Site
 from dubio.posteriors.blocks import Skip, blocks_of, entering, expander, has_trunk, runs_together
 from dubio.posteriors.recomputing import recomputed
 from dubio.posteriors.stack import AdapterStack, Layout, StackedDense, StackedLinear, stacked_layers, swapped
@@ -114,7 +114,7 @@ class StackEngine:
         mask = batch["attention_mask"]
         if self.site.pooling == "last":
             inputs |= {"position_ids": (mask.cumsum(dim=1) - 1).clamp(min=0), "use_cache": False}
-        layout.last = last_positions(mask) if self.site.pooling == "last" else None
+        layout.last = self.site.positions(batch) if self.site.pooling == "last" else None
         layout.rows, layout.expanded = len(mask) // (layout.samples if own_rows else 1), own_rows
         with self.entered(layout, own_rows, trunk) as catch:
             self.model(**inputs)
@@ -123,7 +123,9 @@ class StackEngine:
             seen = catch.seen
         if not layout.expanded:  # nothing below the head is adapted
             seen = layout.expand(seen)
-        pooled = self.site.pool(seen, mask if own_rows else layout.expand(mask))
+        if not own_rows:
+            batch = {key: layout.expand(batch[key]) for key in ("input_ids", "attention_mask")}
+        pooled = self.site.pool(seen, batch)
         return pooled.reshape(layout.samples, layout.rows, -1)
 
     @torch.inference_mode(False)  # what trains, or takes Jacobians, goes on from it

@@ -42,7 +42,8 @@ def host_under(model: AdaptedModel) -> AdaptedModel:
     """The clean base under a loaded adapter, with the adapter's tokenizer, length, device and precision."""
     host, _ = load_host(model.base, model.labels, device=model.device, precision=model.precision, choices=model.choices)
     hashes = {**host.hashes, "tokenizer": model.hashes["tokenizer"]}
-    return replace(host, tokenizer=model.tokenizer, max_length=model.max_length, hashes=hashes)
+    site = replace(host.site, pad=model.site.pad)  # as the adapter reads its rows
+    return replace(host, tokenizer=model.tokenizer, max_length=model.max_length, hashes=hashes, site=site)
 
 
 def hashes_of(host: AdaptedModel) -> dict[str, str]:
