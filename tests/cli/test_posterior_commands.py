@@ -18,7 +18,7 @@ from dubio.posteriors.sampling import Sampler, sample
 from dubio.posteriors.store import load_posterior
 from dubio.scores.registry import sampled_names
 from dubio.workflow.verbs import extract, fit, open_artifact, save, score
-from tiny_classifier import dubio, read_rows
+from tiny_classifier import dubio, read_rows, sentences, write_table
 
 pytestmark = pytest.mark.usefixtures("cached")
 SMALL = ("--set", "epochs=3", "--set", "learning_rate=0.03", "--set", "batch_size=32", "--set", "max_length=32")
@@ -244,14 +244,15 @@ def test_the_mean_of_a_posterior_can_be_what_is_judged(trained, tiny, tmp_path):
 def test_rows_that_a_posterior_was_made_from_neither_certify_nor_test_it(tiny, tmp_path):
     adapter = tmp_path / "adapter"
     shutil.copytree(tiny.adapter, adapter, ignore=shutil.ignore_patterns("dubio"))
-    assert dubio("posterior", adapter, "tfb", "--rows", tiny.validation).code == 0
+    held = write_table(tmp_path / "held.csv", *sentences(100, seed=77)[0])
+    assert dubio("posterior", adapter, "tfb", "--rows", held).code == 0
     methods = ("--methods", f"{METHODS},tfb.response")
     for options in (methods, ("--methods", METHODS, "--predictions", "tfb")):
-        refused = dubio("fit", adapter, "--calibration", tiny.validation, *options)
+        refused = dubio("fit", adapter, "--calibration", held, *options)
         assert (refused.code, "of calibration are also in posterior tfb" in refused.err) == (2, True), refused
-    assert dubio("fit", adapter, "--calibration", tiny.validation, "--methods", METHODS).code == 0
-    assert dubio("fit", adapter, "--calibration", tiny.calibration, "--train", tiny.validation, *methods).code == 0
-    refused = dubio("evaluate", adapter, "--test", tiny.validation, "--report", tmp_path / "report")
+    assert dubio("fit", adapter, "--calibration", held, "--methods", METHODS).code == 0
+    assert dubio("fit", adapter, "--calibration", tiny.calibration, "--train", held, *methods).code == 0
+    refused = dubio("evaluate", adapter, "--test", held, "--report", tmp_path / "report")
     assert (refused.code, "of test are also in" in refused.err) == (2, True), refused
     assert not (tmp_path / "report").exists()
 
@@ -266,7 +267,7 @@ def test_a_posterior_of_another_adapter_is_refused(tiny, trained, tmp_path):
     adapter = tmp_path / "adapter"
     shutil.copytree(tiny.adapter, adapter, ignore=shutil.ignore_patterns("dubio"))
     assert dubio("posterior", adapter, "mc_dropout", "--rate", "0.2").code == 0
-    for name in ("adapter_model.safetensors", "adapter_config.json"):
+    for name in ("adapter_model.safetensors", "adapter_config.json", "dubio_training.json", "dubio_rows.safetensors"):
         shutil.copy(trained("ensemble") / name, adapter / name)
     done = dubio("fit", adapter, "--calibration", tiny.calibration, "--methods", f"{METHODS},mc_dropout.entropy")
     assert (done.code, "mc_dropout was made from another adapter" in done.err) == (2, True), done

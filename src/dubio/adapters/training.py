@@ -2,7 +2,8 @@
 
 In: a base model, training and validation tables. Out: a plain PEFT adapter folder (safetensors), the tokenizer, and
 `dubio_training.json` with label names, settings, the hashes of what it was trained on and each epoch's validation
-accuracy. The best checkpoint by validation accuracy is kept; a killed run resumes from its last epoch.
+accuracy, and beside it the hash of every row that it has seen (see `seen`). The best checkpoint by validation accuracy
+is kept; a killed run resumes from its last epoch.
 
 Source: arXiv 2505.15443: rank 8, alpha 16, dropout 0.05 on query, key and value; AdamW, lr 5e-4, weight
 decay 0.1, batch 64, gradients clipped at 1, linear decay after 10 % warm-up.
@@ -17,14 +18,17 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from peft import LoraConfig, TaskType, get_peft_model
 from transformers import Conv1D, DataCollatorWithPadding, PrinterCallback, Trainer, TrainingArguments, set_seed
 
+from dubio.adapters.seen import write_rows
 from dubio.adapters.targets import fresh_modules, layers_named, lora_targets, top_indices
 from dubio.arrays import Int64, as_labels
+from dubio.data.texts import hash_rows
 from dubio.errors import DubioError
-from dubio.files import check_folder, open_to_all, sha256_json, write_json
-from dubio.models.adapter_files import RECORD
+from dubio.files import check_folder, open_to_all, sha256_file, sha256_json, write_json
+from dubio.models.adapter_files import RECORD, settings_of
 from dubio.models.base import base_hash, has_bfloat16, load_base
 from dubio.models.letters import Choices
 from dubio.safe_reading import FACTS, UnreadableError, read_json, read_object
@@ -79,6 +83,11 @@ class LabelledTexts:
     labels: Int64
     sha256: str
 
+    @property
+    def rows_hash(self) -> NDArray[np.uint8]:
+        """`[N, 16]` content hash of each row, as tables have them."""
+        return hash_rows(self.texts, self.pairs)
+
 
 def train_adapter(
     base: str, labels: Sequence[str], train: LabelledTexts, validation: LabelledTexts, out: Path,
@@ -125,14 +134,14 @@ def train_adapter(
         "labels": list(labels),
         **told,
         "max_length": plan.max_length,
+        "pairs": train.pairs is not None,
         "plan": asdict(plan),
         "train": {"rows": len(train.texts), "sha256": train.sha256},
         "validation": {"rows": len(validation.texts), "sha256": validation.sha256},
         "validation_accuracy": [entry["eval_accuracy"] for entry in history],
         "best_epoch": 1 + int(np.argmax([entry["eval_accuracy"] for entry in history])),
     }
-    publish_adapter(peft_model, tokenizer, record, out, work)
-    return record
+    return publish_adapter(peft_model, tokenizer, record, out, work, rows=(train, validation))
 
 
 def _adapted(model: Any, missing: Sequence[str], plan: TrainingPlan, *, lettered: bool) -> Any:
@@ -231,9 +240,14 @@ def _complete(state: Path) -> bool:
         return False
 
 
-def publish_adapter(model: Any, tokenizer: Any, record: Mapping[str, Any], out: Path, work: Path) -> None:
+def publish_adapter(
+    model: Any, tokenizer: Any, record: Mapping[str, Any], out: Path, work: Path, *,
+    rows: tuple[LabelledTexts, LabelledTexts],
+) -> dict[str, Any]:  # fmt: skip
     """Saves a PEFT model and moves it into place, its config last: a folder with a config is a whole adapter.
 
+    rows: (train, validation), whose hashes go along. Returns the record as it is written: with what tells that it
+    belongs to these rows, weights and settings.
     An adapter whose record tells of answer letters is saved as the causal LM's that it is.
     """
     staged = work / "adapter"
@@ -245,8 +259,12 @@ def publish_adapter(model: Any, tokenizer: Any, record: Mapping[str, Any], out: 
         settings |= {"task_type": TaskType.CAUSAL_LM.value, "auto_mapping": None}
     write_json(staged / "adapter_config.json", settings)
     tokenizer.save_pretrained(staged)
+    hashes = {part: table.rows_hash for part, table in zip(("train", "validation"), rows, strict=True)}
+    own = {"weights_sha256": sha256_file(staged / "adapter_model.safetensors"), "settings": settings_of(settings)}
+    record = {**record, "rows": write_rows(staged, hashes), **own}
     write_json(staged / RECORD, record)
     open_to_all(staged)
     for path in sorted(staged.iterdir(), key=lambda p: p.name == "adapter_config.json"):
         path.replace(out / path.name)
     shutil.rmtree(work)
+    return record

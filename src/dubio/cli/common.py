@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from dubio.adapters.seen import check_unseen
 from dubio.artifacts.manifest import read_manifest
 from dubio.artifacts.store import FOLDER, Artifact
 from dubio.data.columns import Columns
@@ -146,6 +147,10 @@ class Session:
         """Hashes of the rows that these posteriors were made from, by "posterior NAME"."""
         found = {name: self.posteriors[name].rows for name in names if name in self.posteriors}
         return {f"posterior {name}": rows for name, rows in found.items() if rows is not None}
+
+    def check_unseen(self, **tables: TextTable) -> bool:
+        """Refuses rows that the adapter's own record says it was trained on; returns whether there is one to ask."""
+        return check_unseen(find_adapter(self.adapter), tables)
 
     def prepare(
         self, tables: Mapping[str, TextTable], unlabelled: tuple[str, ...] = (), posteriors: Iterable[str] = ()

@@ -30,6 +30,7 @@ def run(session: Session, train: str | None, calibration: str, methods: str | No
     tables["calibration"] = session.read(calibration)
     report, drawn = check_disjoint(tables), needed_posteriors(names, session)
     check_disjoint({"calibration": tables["calibration"]}, stored=session.made_on({*drawn, session.mean_of or ""}))
+    known = session.check_unseen(calibration=tables["calibration"])
     check_classes(tables["calibration"], session.model.labels)
     prepared = session.prepare({"calibration": tables["calibration"]}, posteriors=drawn)
     prepared |= session.prepare({name: table for name, table in tables.items() if name != "calibration"})
@@ -46,6 +47,11 @@ def run(session: Session, train: str | None, calibration: str, methods: str | No
     for name, why in fit.left_out.items():
         if train is not None or "train" not in get_method(name).needs:  # who gives no train rows knows
             print(f"left out {name}: {why}")
+    if train is None and not known:
+        print(
+            f"note: {session.name} does not tell which rows it was trained on, so dubio could not check that no "
+            "calibration row is one of them; give --train"
+        )
     print(report, fit.choice.why, f"wrote {path}", sep="\n")
     return artifact
 

@@ -55,10 +55,11 @@ def find_adapter(path: str | Path) -> AdapterFiles | None:
     facts = _json(config)
     record = _json(folder / RECORD) if (folder / RECORD).is_file() else {}
     shapes = _shapes(weights)
-    # The settings count too: whoever edits lora_alpha has another adapter.
-    settings = {key: _ordered(value) for key, value in facts.items() if key not in _IDLE}
+    settings = settings_of(facts)
     base, kind = facts.get("base_model_name_or_path"), str(facts.get("peft_type"))
-    digest = sha256_json([sha256_file(weights), settings])
+    weights_sha256 = sha256_file(weights)
+    _check_record(folder, record, weights_sha256, settings)
+    digest = sha256_json([weights_sha256, settings])
     task = facts.get("task_type")
     return AdapterFiles(
         folder, str(base) if base else None, kind, shapes, digest, record, None if task is None else str(task)
@@ -72,6 +73,28 @@ def head_rows(files: AdapterFiles) -> int | None:
         if leaf == "weight" and len(shape) == 2 and any(path[-len(head) :] == head for head in _HEADS):
             return shape[0]
     return None
+
+
+def settings_of(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What an adapter's config says of its numbers: whoever edits lora_alpha has another adapter."""
+    return {key: _ordered(value) for key, value in config.items() if key not in _IDLE}
+
+
+def _check_record(folder: Path, record: Mapping[str, Any], weights: str, settings: Mapping[str, Any]) -> None:
+    """Raises DubioError where the record is that of other weights or settings: its labels and rows are not these.
+
+    Settings that only one of the two knows come of another peft, which wrote the config again.
+    """
+    told = record.get("settings")
+    known: Mapping[str, Any] = told if isinstance(told, dict) else {}
+    changed = [name for name in sorted(known) if name in settings and settings[name] != known[name]]
+    if record.get("weights_sha256", weights) == weights and not changed:
+        return
+    what = "weights" if record.get("weights_sha256", weights) != weights else f"settings ({changed[0]})"
+    raise DubioError(
+        f"{folder}: {RECORD} was written with other {what} than the adapter has; put back the files that belong "
+        f"together, or delete {RECORD} where you changed the adapter on purpose"
+    )
 
 
 def _ordered(value: Any) -> Any:

@@ -14,7 +14,7 @@ from peft import LoraConfig, TaskType, get_peft_model
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from dubio.adapters.training import publish_adapter
+from dubio.adapters.training import LabelledTexts, publish_adapter
 from dubio.errors import DubioError
 from dubio.models.loading import AdaptedModel
 from dubio.posteriors.hosts import load_host
@@ -22,10 +22,12 @@ from dubio.posteriors.stack import AdapterStack, LowRank
 
 
 def export_member(
-    host: AdaptedModel, stack: AdapterStack, member: int, out: Path, record: Mapping[str, Any], *, dropout: float = 0.0
-) -> None:
+    host: AdaptedModel, stack: AdapterStack, member: int, out: Path, record: Mapping[str, Any], *,
+    rows: tuple[LabelledTexts, LabelledTexts], dropout: float = 0.0,
+) -> dict[str, Any]:  # fmt: skip
     """Writes sample number `member` under `out`: adapter, tokenizer, and the training record; the config comes last.
 
+    rows: (train, validation) of its training. Returns the record as it is written.
     dropout: at which it was trained, for peft's config. A host of answer letters gives an adapter of the causal LM, and
     its head is the base's.
     """
@@ -70,7 +72,7 @@ def export_member(
             raise DubioError("this sample changes the LM head, which an adapter of answer letters does not hold")
     work = out / ".posterior"
     work.mkdir(parents=True, exist_ok=True)
-    publish_adapter(peft_model, host.tokenizer, record, out, work)
+    return publish_adapter(peft_model, host.tokenizer, record, out, work, rows=rows)
 
 
 def _fill_head(inner: Any, host: AdaptedModel, head: Mapping[str, torch.Tensor]) -> None:

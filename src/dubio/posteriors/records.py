@@ -27,7 +27,8 @@ def training_record(
     split = {name: {"rows": len(table.texts), "sha256": table.sha256} for name, table in named}
     return {
         "base": host.base, "base_sha256": host.hashes["base"], "labels": list(host.labels),
-        "max_length": host.max_length, **({} if host.choices is None else {"choices": host.choices.facts()}),
+        "max_length": host.max_length, "pairs": rows[0].pairs is not None,
+        **({} if host.choices is None else {"choices": host.choices.facts()}),
         "plan": asdict(plan), **about, **split,
         "validation_accuracy": accuracy, "best_epoch": 1 + int(np.argmax(accuracy)), "history": found.history,
     }  # fmt: skip

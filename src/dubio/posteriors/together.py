@@ -50,7 +50,7 @@ def train_seeds(
     for seed, out in todo.items():
         member = seeds.index(seed)
         record = training_record(host, replace(plan, seed=seed), rows, found, member, together=list(seeds))
-        export_member(host, stack, member, out, record, dropout=plan.dropout)
+        export_member(host, stack, member, out, record, rows=rows, dropout=plan.dropout)
     shutil.rmtree(work, ignore_errors=True)
 
 

@@ -17,7 +17,6 @@ from torch import Tensor
 
 from dubio.adapters.targets import lora_targets
 from dubio.adapters.training import LabelledTexts, TrainingPlan, check_plan
-from dubio.data.texts import hash_rows
 from dubio.errors import DubioError
 from dubio.files import check_folder
 from dubio.models.base import check_device
@@ -140,7 +139,7 @@ def train_posterior(
         settings=asdict(extra),
         trainable=_numbers(found.best) // len(seeds),
     )
-    seen = np.concatenate([hash_rows(table.texts, table.pairs) for table in rows])
+    seen = np.concatenate([table.rows_hash for table in rows])
     save_posterior(out, Stored(name, posterior, facts_of(parameters), hashes_of(host), count, seen))
     record = training_record(host, plan, rows, found, posterior={"name": name, **asdict(extra)})
     if name == "rank_dropout":  # without the ranks that were cut
@@ -151,8 +150,9 @@ def train_posterior(
         stage = out / "epochs" / str(epoch)
         at = MEMBERS[name].of(values, epoch=epoch).with_facts(settings=asdict(extra))
         save_posterior(stage, Stored(name, at, facts_of(parameters), hashes_of(host), count, seen))
-        export_member(host, parameters.stack(values), 0, stage, up_to(record, epoch), dropout=plan.dropout)
-    export_member(host, stack, 0, out, record, dropout=plan.dropout)
+        then = up_to(record, epoch)
+        export_member(host, parameters.stack(values), 0, stage, then, rows=rows, dropout=plan.dropout)
+    record = export_member(host, stack, 0, out, record, rows=rows, dropout=plan.dropout)
     shutil.rmtree(work, ignore_errors=True)
     return {**record, "folder": str(out / FOLDER / name)}
 

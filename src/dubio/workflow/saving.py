@@ -5,12 +5,14 @@ from pathlib import Path
 
 import numpy as np
 
+from dubio.adapters.seen import check_unseen
 from dubio.artifacts.manifest import CalibrationFigure
 from dubio.artifacts.store import Artifact, save_artifact
 from dubio.containers import Scores
 from dubio.data.splits import check_disjoint
 from dubio.data.tables import TextTable
 from dubio.metrics import Bootstrap, evaluate_scores
+from dubio.models.adapter_files import find_adapter
 from dubio.models.loading import AdaptedModel
 from dubio.models.proofs import fingerprint
 from dubio.report.card import render_card
@@ -60,8 +62,11 @@ def save(
     """Writes `folder/dubio/` (see `artifact_of`) and returns the manifest's path.
 
     tables: the splits that it was fitted on, by name, so that a later test set is refused where it overlaps.
-    Raises DubioError where the folder cannot be written, or two of the tables share rows.
+    Raises DubioError where the folder cannot be written, two of the tables share rows, or calibration shares some with
+    those that the adapter in the folder was trained on.
     """
+    if "calibration" in (tables or {}) and (Path(folder) / "adapter_config.json").is_file():
+        check_unseen(find_adapter(folder), {"calibration": (tables or {})["calibration"]})
     beside = {name: stored.sha256 for name, stored in read_posteriors(folder).items() if name in fit.judged.samples}
     artifact = artifact_of(fit, model, tables or {}, Path(folder).resolve().name, beside)
     return save_artifact(Path(folder), artifact, render_card(artifact))
