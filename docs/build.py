@@ -1,4 +1,4 @@
-"""Writes docs/methods.md, a page a method module, docs/posteriors.md and docs/findings.md from the code and results.
+"""Writes the generated pages, from the code and the results: methods, posteriors, findings, gotchas.
 
 `pages` computes every page and writes nothing; a test compares it with what is committed, so no page can go stale.
 """
@@ -19,7 +19,7 @@ from dubio.scores.registry import METHODS, Method, get_method, sampled_names
 
 DOCS = Path(__file__).resolve().parent
 MEASURED, GRIDS, README = DOCS / "measured.py", DOCS / "measured_grids.py", DOCS.parent / "README.md"
-PICTURES = DOCS / "pictures.py"
+PICTURES, SIMULATIONS = DOCS / "pictures.py", DOCS / "measured_simulations.py"
 SCORES = DOCS.parent / "src" / "dubio" / "scores"
 BOUNDS = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤", "min_length": "entries ≥"}
 
@@ -31,6 +31,7 @@ def pages(measured: bool = True) -> dict[str, str]:
         modules.setdefault(module_of(method), []).append(method)
     made = {f"methods/{name}.md": page(name, found) for name, found in modules.items()}
     made |= {"methods.md": index(), "posteriors.md": posteriors()}
+    made["gotchas.md"] = runpy.run_path(str(SIMULATIONS))["gotchas"]()
     return {**made, "findings.md": runpy.run_path(str(MEASURED))["findings"]()} if measured else made
 
 

@@ -174,10 +174,10 @@ def _needed_rows(observed: Float64, risk: float, delta: float) -> int | None:
     rate = best[np.clip(np.ceil(size / rows * n).astype(np.int64) - 1, 0, n - 1)]
     bound = beta.ppf(1 - delta, rate * size + 1, np.maximum(size * (1 - rate), 1e-9))
     enough = (bound <= risk) & (rate < risk)
-    return _two_digits(int(rows[np.argmax(enough)])) if enough.any() else None
+    return two_digits(int(rows[np.argmax(enough)])) if enough.any() else None
 
 
-def _two_digits(count: int) -> int:
+def two_digits(count: int) -> int:
     """Rounded up to two significant digits: more would feign a precision that the estimate lacks."""
     unit = 10 ** max(0, len(str(count)) - 2)
     return -(-count // unit) * unit

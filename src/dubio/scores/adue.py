@@ -6,7 +6,7 @@ A copy of the whole head is trained so that `U = 1 - SmoothMax(softmax(head(z)))
 
 The grid of 144 trials is trained as one stack. It is chosen by cross-validation on calibration rows: for each trial
 the best stopping epoch, then the most cautious trial within one standard error of the best, then the guard, which
-keeps softmax response unless a paired bootstrap of out-of-fold scores says that AdUE is better.
+keeps softmax response unless swaps of paired out-of-fold scores say that AdUE is better.
 
 Errors come from `train` (the paper), `calibration`, or `both` (cross-fitted: calibration folds with all train rows
 added). U ranks rows; it is no probability of error (its ceiling is 1 - 1/C): recalibrate it.

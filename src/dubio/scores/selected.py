@@ -18,8 +18,9 @@ from dubio.arrays import Float64
 from dubio.containers import Representations, concatenate
 from dubio.errors import DubioError
 from dubio.scores.base import MethodConfig, Score, State, fold_of, needed
+from dubio.scores.guard import guard
 from dubio.scores.log_space import log_error
-from dubio.scores.selection import fold_gains, guard
+from dubio.scores.selection import fold_gains
 
 _CONSTANT = 1e-8  # a spread below this share of the mean, or of the largest spread, is rounding
 

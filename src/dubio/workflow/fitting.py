@@ -16,23 +16,25 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import norm
 
 from dubio.arrays import Float64
 from dubio.artifacts.manifest import Choice
 from dubio.artifacts.store import Fitted, FittedScore
 from dubio.containers import Representations
 from dubio.decisions.recalibration import Recalibrator
+from dubio.decisions.threshold import two_digits
 from dubio.errors import DubioError
-from dubio.metrics import Bootstrap
 from dubio.progress import progress
 from dubio.scores.base import Score, fold_of
+from dubio.scores.guard import GuardVerdict, Judged, Swaps, fewest_errors, guards
 from dubio.scores.registry import METHODS, Method, get_method, is_method, sampled_names
 from dubio.scores.selected import SelectedScore
-from dubio.scores.selection import GuardVerdict, Judged, guards
 
 INCUMBENT = "softmax_response"
 FINALISTS = 5
 TAIL = 25  # draws beyond each end of an interval that decides
+MOST = 100  # times as many errors as there are: beyond it the number that would do is not worth saying
 
 
 @dataclass(frozen=True)
@@ -133,8 +135,9 @@ def halves(calibration: Representations, share: float, seed: int) -> NDArray[np.
 def choose(honest: Mapping[str, Float64], judged: Representations, controls: Sequence[str] | None = None) -> Choice:
     """The method with the best guaranteed gain over softmax response on out-of-fold scores, else softmax response.
 
-    The guard's level is divided by the number of methods (Bonferroni): with twenty tries one would win by luck. The
-    controls cannot be chosen: where one wins, the classifier is what can be improved, and the reason says so.
+    The guard's level is divided by the number of methods (Bonferroni): with twenty tries one would win by luck. So
+    there is a number of errors below which none is chosen, whatever was measured (`fewest_errors`). The controls cannot
+    be chosen: where one wins, the classifier is what can be improved, and the reason says so.
     """
     if INCUMBENT not in honest:
         raise DubioError(f"{INCUMBENT} must be among the methods: it is what the others have to beat")
@@ -143,29 +146,55 @@ def choose(honest: Mapping[str, Float64], judged: Representations, controls: Seq
     rivals = [name for name in honest if name != INCUMBENT and name not in controls]
     rows = Judged.of(judged.errors, fold_of(judged), judged.units[1])
 
-    def verdicts(names: Sequence[str], bootstrap: Bootstrap) -> dict[str, GuardVerdict]:
-        return guards({name: honest[name] for name in names}, honest[INCUMBENT], rows, bootstrap)
+    def verdicts(names: Sequence[str], swaps: Swaps) -> dict[str, GuardVerdict]:
+        return guards({name: honest[name] for name in names}, honest[INCUMBENT], rows, swaps)
 
     # Many draws, which the far tail takes, only for the best of those that pass at the common level.
-    seen, level = verdicts([*rivals, *controls], Bootstrap()), 1 - 0.05 / max(1, len(rivals))
+    seen, level = verdicts([*rivals, *controls], Swaps()), 1 - 0.05 / max(1, len(rivals))
+    advice = _advice({name: seen[name] for name in controls})
+    if rivals and rows.wrong < fewest_errors(level):
+        return Choice(method=INCUMBENT, why=_too_few(rows.wrong, judged, len(rivals), fewest_errors(level)) + advice)
     passed = sorted((name for name in rivals if seen[name].kept), key=lambda name: -seen[name].low)[:FINALISTS]
-    strict = verdicts(passed, Bootstrap(ceil(2 * TAIL / (1 - level)), level=level)) if passed else {}
-    best = max(strict, key=lambda name: strict[name].low, default=None)
-    if best is not None and strict[best].kept:
+    strict = verdicts(passed, Swaps(ceil(2 * TAIL / (1 - level)), level=level)) if passed else {}
+    best = max((name for name in strict if strict[name].kept), key=lambda name: strict[name].low, default=None)
+    if best is not None:
         v = strict[best]
         why = (
             f"Error ROC-AUC {100 * v.gain:+.1f} points over softmax response on {len(judged)} calibration rows "
             f"(out of fold, {100 * v.level:.1f} % interval {100 * v.low:+.1f} to {100 * v.high:+.1f}, "
             f"{len(rivals)} tried)."
         )
-    else:
-        best, why = INCUMBENT, f"None of {len(rivals)} methods beat softmax response on {len(judged)} calibration rows"
-        nearest = max(rivals, key=lambda name: seen[name].gain, default=None)
-        why += (
-            f" beyond chance; the nearest is {nearest} with {100 * seen[nearest].gain:+.1f} points" if nearest else ""
-        )
-        why += "."
-    return Choice(method=best, why=why + _advice({name: seen[name] for name in controls}))
+        return Choice(method=best, why=why + advice)
+    why = f"None of {len(rivals)} methods beat softmax response on {len(judged)} calibration rows"
+    nearest = max(rivals, key=lambda name: seen[name].gain, default=None)
+    if nearest is not None:
+        why += f" beyond chance; the nearest is {nearest} with {100 * seen[nearest].gain:+.1f} points"
+        needed = _errors_that_would_do(seen[nearest], rows.wrong, level)
+        why += f", which {rows.wrong} errors are too few to tell from luck (about {needed:,} might)" if needed else ""
+    return Choice(method=INCUMBENT, why=f"{why}.{advice}")
+
+
+def _too_few(wrong: int, judged: Representations, tried: int, fewest: int) -> str:
+    """Why nothing but softmax response can be chosen."""
+    every = int(judged.errors.sum())
+    what = f"{every} wrong" if every == wrong else f"{every} wrong, in {wrong} groups of repeated texts"
+    return (
+        f"Softmax response decides, since too few of the {len(judged)} calibration rows are wrong to choose among "
+        f"{tried} other methods ({what}): the luckiest of them would win. At least {fewest} are needed here, and a few "
+        "hundred to see a gain of some points."
+    )
+
+
+def _errors_that_would_do(verdict: GuardVerdict, wrong: int, level: float) -> int | None:
+    """About how many errors would show the measured gain at `level`, to two digits; None where there is no gain.
+
+    The interval shrinks as the root of the number of errors, and the gain is taken to be real.
+    """
+    spread = (verdict.high - verdict.low) / (2 * norm.isf((1 - verdict.level) / 2))
+    if verdict.gain <= 0:
+        return None
+    needed = wrong * (norm.isf((1 - level) / 2) * spread / verdict.gain) ** 2
+    return None if not wrong < needed < MOST * wrong else two_digits(ceil(needed))
 
 
 def _advice(controls: Mapping[str, GuardVerdict]) -> str:
