@@ -31,6 +31,7 @@ from dubio.files import check_folder, open_to_all, sha256_file, sha256_json, wri
 from dubio.models.adapter_files import RECORD, settings_of
 from dubio.models.base import base_hash, has_bfloat16, load_base
 from dubio.models.letters import Choices
+from dubio.models.locating import name_base
 from dubio.safe_reading import FACTS, UnreadableError, read_json, read_object
 
 # Of numbers among the settings of a run, its posterior's too: the least, and what they stay below.
@@ -111,7 +112,7 @@ def train_adapter(
         raise DubioError(f"{base}: the tokenizer has neither a pad nor an eos token, which batches need; add one")
     tokenizer.padding_side = "right"  # as in extraction: absolute positions must count alike
     peft_model = _adapted(model, missing, plan, lettered=choices is not None)
-    peft_model.peft_config["default"].base_model_name_or_path = base  # for a .gguf file, peft would name its folder
+    name_base(peft_model.peft_config["default"], base)  # for a .gguf file, peft would name its folder
     digest, told = base_hash(base), {} if choices is None else {"choices": choices.facts()}
     key = sha256_json({**asdict(plan), "device": "", "show": 0, "base": digest, "train": train.sha256,
                        "validation": validation.sha256, "labels": list(labels), **told})  # fmt: skip

@@ -1,7 +1,7 @@
 """What an adapter folder holds, checked before any model is built: config, safetensors, training record."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,10 @@ from safetensors import SafetensorError, safe_open
 
 from dubio.errors import DubioError
 from dubio.files import sha256_file, sha256_json
+from dubio.models.adapter_keys import check_keys
+from dubio.models.foreign_code import check_adapter_settings, check_model_settings
+from dubio.models.initialising import check_initialisation
+from dubio.models.locating import at_revision, find_folder, nothing_in
 from dubio.safe_reading import check_file, read_object
 
 RECORD = "dubio_training.json"
@@ -20,7 +24,9 @@ _IDLE = ("base_model_name_or_path", "revision", "peft_version", "inference_mode"
 @dataclass(frozen=True)
 class AdapterFiles:
     """folder, the base model's name (None where the config names none), PEFT's kind, tensor shapes by key, SHA-256 of
-    weights and settings, training record, PEFT's task type.
+    weights and settings, training record, PEFT's task type, all of adapter_config.json.
+
+    base: with the revision that the config names behind it, as in owner/name@revision.
     """
 
     folder: Path
@@ -30,6 +36,7 @@ class AdapterFiles:
     sha256: str
     record: Mapping[str, Any]
     task: str | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
 def find_adapter(path: str | Path) -> AdapterFiles | None:
@@ -37,15 +44,13 @@ def find_adapter(path: str | Path) -> AdapterFiles | None:
 
     Raises DubioError where there is nothing, or weights are absent, not safetensors, cut short or damaged.
     """
-    folder = Path(path)
-    if not folder.is_dir():
-        folder = _download(str(path))
+    folder = find_folder(str(path))
     config = folder / "adapter_config.json"
     if not config.is_file():
         if (folder / "adapter_model.safetensors").is_file():
             raise DubioError(f"{folder} holds adapter weights but no adapter_config.json; save the adapter again")
         if not (folder / "config.json").is_file():
-            raise DubioError(f"{folder} holds neither an adapter nor a model; name a folder that peft has saved")
+            raise nothing_in(folder)
         return None
     weights = folder / "adapter_model.safetensors"
     if not weights.is_file():
@@ -53,17 +58,20 @@ def find_adapter(path: str | Path) -> AdapterFiles | None:
         reason = f"only {other.name}, which can run code" if other else "no adapter_model.safetensors"
         raise DubioError(f"{folder} holds {reason}; save it with safe_serialization=True")
     facts = _json(config)
+    check_adapter_settings(folder, facts)
+    check_model_settings(folder)  # a tokenizer, and a config for its label names, often lie beside an adapter
+    check_initialisation(folder, facts)
     record = _json(folder / RECORD) if (folder / RECORD).is_file() else {}
     shapes = _shapes(weights)
+    check_keys(folder, shapes)
     settings = settings_of(facts)
-    base, kind = facts.get("base_model_name_or_path"), str(facts.get("peft_type"))
+    base, kind, revision = facts.get("base_model_name_or_path"), str(facts.get("peft_type")), facts.get("revision")
     weights_sha256 = sha256_file(weights)
     _check_record(folder, record, weights_sha256, settings)
     digest = sha256_json([weights_sha256, settings])
     task = facts.get("task_type")
-    return AdapterFiles(
-        folder, str(base) if base else None, kind, shapes, digest, record, None if task is None else str(task)
-    )
+    named = at_revision(str(base), str(revision) if revision else None) if base else None
+    return AdapterFiles(folder, named, kind, shapes, digest, record, None if task is None else str(task), facts)
 
 
 def head_rows(files: AdapterFiles) -> int | None:
@@ -114,15 +122,3 @@ def _shapes(weights: Path) -> dict[str, tuple[int, ...]]:
 
 def _json(path: Path) -> dict[str, Any]:
     return read_object(path, remedy="save the adapter again")
-
-
-def _download(name: str) -> Path:
-    if name.startswith(("/", ".", "~")) or name.count("/") != 1:
-        raise DubioError(f"there is no adapter folder {name}; name an existing folder or a hub id (owner/name)")
-    from huggingface_hub import snapshot_download
-
-    try:
-        patterns = ["*.json", "*.safetensors", "*.txt", "*.model"]
-        return Path(snapshot_download(name, allow_patterns=patterns))
-    except Exception as error:  # offline, absent and private all mean the same here: it is not at hand
-        raise DubioError(f"{name} is no local folder and could not be fetched ({type(error).__name__})") from error

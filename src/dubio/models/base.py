@@ -15,8 +15,10 @@ from transformers.utils.hub import cached_file
 
 from dubio.errors import DubioError
 from dubio.files import sha256_file
+from dubio.models.base_settings import check_base, moved, reason_of
 from dubio.models.gguf import classifier_from, gguf_classifier, gguf_tokenizer
 from dubio.models.letters import Choices, fill_head
+from dubio.models.locating import locate_base
 from dubio.models.padding import settle_padding
 
 
@@ -29,12 +31,27 @@ def load_base(
     labels: class names, a number of classes, or None to keep the base's own.
     tokenizer_folder: an adapter's, whose own tokenizer is taken if it holds one: it is what the adapter was trained on.
     choices: for answer letters, in place of `labels`: the head is then the LM head's, and nothing of it is missing.
-    Raises DubioError where the base is absent, holds no safetensors (or GGUF), or is damaged.
+    Raises DubioError where the base is absent, holds no safetensors (or GGUF), is damaged, asks to run code of its own,
+    or has fewer rows of embeddings than its tokenizer has tokens.
     """
+    model, tokenizer, missing = read_base(base, labels, device, tokenizer_folder, choices)
+    known = model.get_input_embeddings().num_embeddings
+    if len(tokenizer) > known:
+        raise DubioError(f"{base}: the tokenizer has {len(tokenizer)} tokens and the model {known}; they do not match")
+    return model, tokenizer, missing
+
+
+def read_base(
+    base: str, labels: Sequence[str] | int | None, device: str, tokenizer_folder: Path | None = None,
+    choices: Choices | None = None,
+) -> tuple[Any, Any, list[str]]:  # fmt: skip
+    """As `load_base`, of an adapter whose tokenizer may have tokens that the base has no embeddings for yet."""
     check_device(device)
-    where, gguf = _locate(base)
+    where, more = locate_base(base)
+    check_base(base)
+    gguf = more if "gguf_file" in more else {}
     safe = {"trust_remote_code": False}  # said aloud: left out, transformers asks the user on a terminal
-    options: dict[str, Any] = {"use_safetensors": None if gguf else True, **gguf, **safe}
+    options: dict[str, Any] = {"use_safetensors": None if gguf else True, **more, **safe}
     source, labels = (where, dict(options)), labels if choices is None else choices.labels
     if isinstance(labels, int):
         options["num_labels"] = labels
@@ -54,7 +71,7 @@ def load_base(
             elif gguf:
                 tokenizer = gguf_tokenizer(where, gguf["gguf_file"])
             else:
-                tokenizer = AutoTokenizer.from_pretrained(where, **safe)
+                tokenizer = AutoTokenizer.from_pretrained(where, **more, **safe)
             model, info = (gguf_classifier if gguf else classifier_from)(where, options)
             if choices is not None:
                 tokenizer.truncation_side = "left"  # the end of a prompt asks for the letter
@@ -62,16 +79,13 @@ def load_base(
     except DubioError:
         raise
     except Exception as error:  # transformers, safetensors and gguf raise many kinds for one thing: an unusable base
-        raise DubioError(f"cannot load the base model {base}: {_reason(error)}") from error
+        raise DubioError(f"cannot load the base model {base}: {reason_of(error)}") from error
     finally:
         transformers.logging.set_verbosity(level)
     absent = {*info["missing_keys"], *(key[0] if isinstance(key, tuple) else key for key in info["mismatched_keys"])}
     missing = sorted(absent if choices is None else {name for name in absent if not name.startswith("score.")})
     settle_padding(model, tokenizer, fresh=labels is not None and tokenizer_folder is None)
-    known = model.get_input_embeddings().num_embeddings
-    if len(tokenizer) > known:
-        raise DubioError(f"{base}: the tokenizer has {len(tokenizer)} tokens and the model {known}; they do not match")
-    return model.to(device).eval(), tokenizer, missing
+    return moved(model, base, device).eval(), tokenizer, missing
 
 
 def check_device(device: str) -> None:
@@ -105,36 +119,14 @@ def base_hash(base: str) -> str:
     if path.is_file():
         return sha256_file(path)
     if not path.is_dir():
-        _locate(base)
+        name, more = locate_base(base)
         try:
-            path = Path(str(cached_file(base, "config.json"))).parent
+            path = Path(str(cached_file(name, "config.json", **more))).parent
             if not any(path.glob("*.safetensors")):  # of a hub id, only the config has come so far
-                path = Path(snapshot_download(base, allow_patterns=["*.safetensors", "*.json"]))
+                path = Path(snapshot_download(name, allow_patterns=["*.safetensors", "*.json"], **more))
         except (OSError, ValueError) as error:  # huggingface_hub's errors are of these kinds
-            raise DubioError(f"there is no base model {base} here or to fetch: {_reason(error)}") from error
+            raise DubioError(f"there is no base model {base} here or to fetch: {reason_of(error)}") from error
     digests = [f"{p.name}:{sha256_file(p)}" for p in sorted(path.glob("*.safetensors"))]
     if not digests:
         raise DubioError(f"{base} holds no safetensors weights; convert them with save_pretrained first")
     return hashlib.sha256("\n".join(digests).encode()).hexdigest()
-
-
-def _locate(base: str) -> tuple[str, dict[str, str]]:
-    path = Path(base)
-    if path.suffix == ".gguf":
-        if not path.is_file():
-            raise DubioError(f"there is no base model file {base}; name an existing .gguf file")
-        # Whole: a bare name would be looked for in the current folder first.
-        return str(path.parent), {"gguf_file": str(path.absolute())}
-    if path.is_dir():
-        if not (path / "config.json").is_file():
-            raise DubioError(f"{base} holds no config.json; name the folder of a base model")
-        if not list(path.glob("*.safetensors")):
-            raise DubioError(f"{base} holds no safetensors weights; convert them with save_pretrained first")
-    elif path.is_absolute() or base.startswith((".", "~")):
-        raise DubioError(f"there is no base model folder {base}; name an existing one with --base")
-    return base, {}
-
-
-def _reason(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0] if lines else 'no reason given'}"

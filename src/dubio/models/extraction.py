@@ -20,6 +20,7 @@ from dubio.containers import Representations, concatenate
 from dubio.errors import DubioError
 from dubio.files import sha256_json
 from dubio.models.cache import StoredRepresentations, is_shard, save_shard
+from dubio.models.embeddings import check_rows
 from dubio.models.loading import AdaptedModel
 from dubio.progress import progress
 
@@ -130,6 +131,8 @@ def tokenize(model: AdaptedModel, texts: Sequence[str], pairs: Sequence[str] | N
         list(texts), None if pairs is None else list(pairs),
         truncation=True, max_length=model.max_length, padding=False, return_attention_mask=False,
     )  # fmt: skip
+    if model.unread:
+        check_rows(model.tokenizer, model.unread, list(texts), encoded["input_ids"])
     return {key: encoded[key] for key in ("input_ids", "token_type_ids") if key in encoded}
 
 

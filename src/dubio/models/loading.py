@@ -18,8 +18,12 @@ from torch import Tensor, nn
 from dubio.errors import DubioError, ProofError
 from dubio.files import sha256_json
 from dubio.models.adapter_files import AdapterFiles, find_adapter, head_rows
-from dubio.models.base import base_hash, check_device, load_base
+from dubio.models.base import base_hash, check_device, load_base, read_base
+from dubio.models.base_settings import moved
+from dubio.models.embeddings import fit_embeddings
+from dubio.models.initialising import is_plain
 from dubio.models.letters import Choices, as_choices, choices_of
+from dubio.models.locating import at_revision, split_revision
 from dubio.models.merging import merge_for_inference
 from dubio.models.padding import pad_fact
 from dubio.models.prompts import is_prefix, is_prompted, run_prompted, virtual_tokens
@@ -39,6 +43,7 @@ class AdaptedModel:
 
     hashes: what identifies base, adapter, head and tokenizer, for cache keys. kind: PEFT's name of the method, or none.
     inputs: what the base takes of a tokenizer's output. choices: of a model that answers by letters, its prompts.
+    unread: ids of tokens whose embedding is stored nowhere, so that no text may hold them.
     """
 
     model: nn.Module
@@ -54,6 +59,7 @@ class AdaptedModel:
     hashes: Mapping[str, str] = field(default_factory=dict[str, str])
     inputs: frozenset[str] = _INPUTS
     choices: Choices | None = None
+    unread: frozenset[int] = frozenset()
 
     @property
     def head(self) -> nn.Sequential:
@@ -93,12 +99,14 @@ def load(
 ) -> AdaptedModel:  # fmt: skip
     """Loads an adapter folder or hub id (or a fine-tuned classifier's folder) and proves it.
 
-    base: overrides the adapter's base model (path, hub id, or .gguf file). precision: of the forward pass, `float32`
-    or `bfloat16`. max_length: tokens a row (default: as trained, at most 512). letters: of a causal LM's adapter that
-    answers multiple-choice questions, such as "ABCD", or its whole prompt; one that dubio has trained knows its own.
+    base: overrides the adapter's base model (path, hub id, owner/name@revision, or .gguf file). precision: of the
+    forward pass, `float32` or `bfloat16`. max_length: tokens a row (default: as trained, at most 512). letters: of a
+    causal LM's adapter that answers multiple-choice questions, such as "ABCD", or its whole prompt; one that dubio has
+    trained knows its own.
     Raises DubioError or ProofError, one line, on anything missing, foreign, merged, damaged, or not provable.
     """
     from dubio.models.proofs import prove  # proofs run the model that this module defines
+    from dubio.models.repeating import merge_proven, prove_again
 
     check_device(device)
     if precision not in PRECISIONS:
@@ -107,16 +115,16 @@ def load(
     if files is None:
         if base is not None:
             raise DubioError(f"{path} is a whole model, not an adapter, so it takes no base; leave --base out")
-        name, kind, record, choices = str(path), "none", {}, asked
+        name, kind, record, choices, unread = str(path), "none", {}, asked, frozenset[int]()
         model, tokenizer, missing = load_base(name, None, "cpu", choices=choices)
         if missing:
             raise DubioError(f"{path} is no adapter and no classifier: {missing[0]} is missing; name a trained folder")
     else:
         if base is None and files.base is None:
             raise DubioError(f"{files.folder}/adapter_config.json names no base model; pass --base")
-        name, kind, record = str(base or files.base), files.kind, files.record
+        name, kind, record = _base_of(files, base), files.kind, files.record
         choices = choices_of(record, asked, str(path))
-        model, tokenizer = _apply(files, name, choices)
+        model, tokenizer, unread = _apply(files, name, choices)
     inner: Any = model.get_base_model() if isinstance(model, PeftModel) else model
     if inner.config.num_labels < 2:
         raise DubioError(f"{path} has a single output (a regression); dubio needs a classifier of two classes or more")
@@ -133,12 +141,14 @@ def load(
     adapted = AdaptedModel(
         model, tokenizer, site, tuple(str(inner.config.id2label[i]) for i in range(inner.config.num_labels)),
         "cpu", "float32", length_of(max_length, record, tokenizer, model), name, kind, inner.config.model_type,
-        hashes, _INPUTS & set(inspect.signature(inner.forward).parameters), choices,
+        hashes, _INPUTS & set(inspect.signature(inner.forward).parameters), choices, unread,
     )  # fmt: skip
     prove(adapted, files)
-    merged = merge_for_inference(model)
+    if files is not None and not is_plain(files.settings):
+        prove_again(adapted, files)
+    merged = merge_proven(adapted, merge_for_inference)
     if merged or (device, precision) != ("cpu", "float32"):
-        model.to(device=device, dtype=PRECISIONS[precision])
+        moved(model, name, device, PRECISIONS[precision])
         adapted = replace(adapted, device=device, precision=precision)
         prove(adapted, None)  # once more, as it will run
     return adapted
@@ -155,8 +165,16 @@ def model_hashes(model: Any, tokenizer: Any, base: str, choices: Choices | None 
     return found if choices is None else {**found, "letters": sha256_json(choices.facts())}
 
 
-def _apply(files: AdapterFiles, base: str, choices: Choices | None) -> tuple[nn.Module, Any]:
-    """The base with the adapter on it; raises DubioError where kind, keys or shapes do not fit."""
+def _base_of(files: AdapterFiles, asked: str | None) -> str:
+    """The base by name, at the adapter's revision of it unless another base or another revision is asked for."""
+    named, revision = split_revision(str(files.base))
+    return at_revision(asked, revision) if asked and asked == named else str(asked or files.base)
+
+
+def _apply(files: AdapterFiles, base: str, choices: Choices | None) -> tuple[nn.Module, Any, frozenset[int]]:
+    """(the base with the adapter on it, tokenizer, tokens without embedding); raises DubioError where kind, keys or
+    shapes do not fit.
+    """
     if files.kind not in {kind.value for kind in PeftType}:
         raise DubioError(f"{files.folder}: this peft knows no adapter of kind {files.kind!r}; upgrade peft")
     rows = head_rows(files)
@@ -167,7 +185,8 @@ def _apply(files: AdapterFiles, base: str, choices: Choices | None) -> tuple[nn.
         )
     if choices is not None:
         _check_letters(files, rows)
-    model, tokenizer, missing = load_base(base, labels or rows, "cpu", files.folder, choices)
+    model, tokenizer, missing = read_base(base, labels or rows, "cpu", files.folder, choices)
+    unread = fit_embeddings(model, tokenizer, files)
     children = {name for name, _ in model.named_children()}
     foreign = {key.split(".")[2] for key in files.shapes if key.startswith("base_model.model.")} - children
     if foreign:
@@ -194,13 +213,13 @@ def _apply(files: AdapterFiles, base: str, choices: Choices | None) -> tuple[nn.
         raise DubioError(
             f"{files.folder}: trained on {files.base}, does not fit {base}: {_first_line(error)}"
         ) from error
-    return adapted, tokenizer
+    return adapted, tokenizer, unread
 
 
 def put_on(model: nn.Module, folder: Path, choices: Choices | None) -> PeftModel:
     """The adapter under `folder` on a classifier, by peft; a causal LM's on one of answer letters (`choices`)."""
     config: Any = PeftConfig.from_pretrained(str(folder))
-    if choices is not None:
+    if choices is not None or config.task_type in ("CAUSAL_LM", "SEQ_2_SEQ_LM"):
         config.task_type = None  # peft would ask the classifier to generate text, or make it a head of its own
     return PeftModel.from_pretrained(cast(Any, model), str(folder), config=config, is_trainable=False)
 

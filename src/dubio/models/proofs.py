@@ -13,12 +13,12 @@ import torch
 from peft import PeftModel
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils import get_peft_model_state_dict
-from peft.utils.constants import EMBEDDING_LAYER_NAMES
 from torch import Tensor
 
 from dubio.arrays import Float32
 from dubio.errors import ArtifactError, DubioError, ProofError
 from dubio.models.adapter_files import AdapterFiles
+from dubio.models.adapter_keys import not_loaded, stored_name
 from dubio.models.loading import AdaptedModel
 from dubio.models.prompts import is_prompted, virtual_tokens
 
@@ -57,6 +57,11 @@ def prove(model: AdaptedModel, files: AdapterFiles | None) -> None:
 def fingerprint(model: AdaptedModel) -> Float32:
     """`[8, C]` logits of eight fixed texts."""
     return model.forward(_batch(model, TEXTS, "right"))[1].cpu().numpy()
+
+
+def logits_of(model: AdaptedModel) -> tuple[Tensor, Tensor]:
+    """Features `[8, d]` and the model's own logits `[8, C]` of the eight fixed texts."""
+    return model.run(_batch(model, TEXTS, "right"))
 
 
 def check_fingerprint(model: AdaptedModel, stored: Float32, precision: str = "float32") -> None:
@@ -145,12 +150,17 @@ def _gap(found: Tensor, expected: Tensor) -> float:
 
 
 def _prove_keys(model: AdaptedModel, files: AdapterFiles) -> None:
-    """Compares the keys in the file with those that the loaded adapter is made of."""
+    """Compares the keys in the file with those that the loaded adapter is made of.
+
+    What is stored besides them (embeddings that were saved too, other weights of the base) must be in the model as it
+    is stored: peft puts it there where the names fit, and passes over it where they do not.
+    """
     stored = set(files.shapes)
     # Said aloud: left to itself, peft asks the hub whether the vocabulary has grown.
-    embeddings = any(part in key.split(".") for key in stored for part in EMBEDDING_LAYER_NAMES)
-    expected = set(get_peft_model_state_dict(model.model, save_embedding_layers=embeddings))
-    for keys, what in ((expected - stored, "are missing from"), (stored - expected, "have no place in the model:")):
+    expected = set(get_peft_model_state_dict(model.model, save_embedding_layers=False))
+    lost = not_loaded(model.model, files.folder / "adapter_model.safetensors", stored - expected)
+    absent = expected - stored - {stored_name(key) for key in stored - set(lost)}
+    for keys, what in ((absent, "are missing from"), (set(lost), "have no place in the model:")):
         if keys:
             named = ", ".join(sorted(keys)[:3]) + (", ..." if len(keys) > 3 else "")
             raise ProofError(f"{files.folder}: {len(keys)} adapter keys {what} adapter_model.safetensors: {named}")

@@ -17,6 +17,7 @@ from transformers.pytorch_utils import Conv1D
 from dubio.adapters.training import LabelledTexts, publish_adapter
 from dubio.errors import DubioError
 from dubio.models.loading import AdaptedModel
+from dubio.models.locating import name_base
 from dubio.posteriors.hosts import load_host
 from dubio.posteriors.stack import AdapterStack, LowRank
 
@@ -51,7 +52,7 @@ def export_member(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         peft_model = get_peft_model(cast(Any, model), config)
-    peft_model.peft_config["default"].base_model_name_or_path = host.base
+    name_base(peft_model.peft_config["default"], host.base)
     inner: Any = peft_model.get_base_model()
     with torch.no_grad():
         for name, layer in low.items():

@@ -6,6 +6,8 @@ from dataclasses import replace
 from typing import Any
 
 from dubio.models.base import base_hash, check_device, load_base
+from dubio.models.base_settings import moved
+from dubio.models.embeddings import resize
 from dubio.models.letters import Choices
 from dubio.models.loading import PRECISIONS, AdaptedModel, length_of, model_hashes
 from dubio.models.sites import find_site
@@ -25,7 +27,7 @@ def load_host(
     labels = labels if choices is None else choices.labels
     loaded, tokenizer, missing = load_base(base, list(labels), "cpu", choices=choices)
     site = find_site(loaded)
-    model: Any = loaded.eval().requires_grad_(False).to(device=device, dtype=PRECISIONS[precision])
+    model: Any = moved(loaded.eval().requires_grad_(False), base, device, PRECISIONS[precision])
     inputs = frozenset({"input_ids", "attention_mask", "token_type_ids"}) & set(
         inspect.signature(model.forward).parameters
     )
@@ -41,6 +43,8 @@ def load_host(
 def host_under(model: AdaptedModel) -> AdaptedModel:
     """The clean base under a loaded adapter, with the adapter's tokenizer, length, device and precision."""
     host, _ = load_host(model.base, model.labels, device=model.device, precision=model.precision, choices=model.choices)
+    inner: Any = model.model
+    resize(host.model, inner.get_input_embeddings().num_embeddings)  # tokens may have been added
     hashes = {**host.hashes, "tokenizer": model.hashes["tokenizer"]}
     site = replace(host.site, pad=model.site.pad)  # as the adapter reads its rows
     return replace(host, tokenizer=model.tokenizer, max_length=model.max_length, hashes=hashes, site=site)

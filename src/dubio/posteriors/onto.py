@@ -20,7 +20,8 @@ from dubio.containers import Representations
 from dubio.errors import DubioError, ProofError
 from dubio.measures import log_mean
 from dubio.models.adapter_files import find_adapter
-from dubio.models.base import load_base
+from dubio.models.base import read_base
+from dubio.models.embeddings import check_untouched, fit_embeddings
 from dubio.models.extraction import Extraction, pad, tokenize
 from dubio.models.loading import AdaptedModel, put_on
 from dubio.models.proofs import TEXTS, TOLERANCE
@@ -77,7 +78,9 @@ def read_adapter(model: AdaptedModel, folder: Path) -> Source:
     files = find_adapter(folder)
     if files is None:
         raise DubioError(f"{folder} is a whole model; a posterior over adapters needs an adapter")
-    loaded, _, _ = load_base(model.base, list(model.labels), "cpu", files.folder, model.choices)
+    loaded, tokenizer, _ = read_base(model.base, list(model.labels), "cpu", files.folder, model.choices)
+    fit_embeddings(loaded, tokenizer, files)
+    check_untouched(loaded, files)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         adapted = put_on(loaded, files.folder, model.choices)
