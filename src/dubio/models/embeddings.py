@@ -73,8 +73,8 @@ def check_untouched(model: nn.Module, files: AdapterFiles) -> None:
     front = f"base_model.model.{name_of(model)}."
     if any(key.startswith(front) for key in files.shapes):
         raise DubioError(
-            f"{files.folder} stores embeddings of its own ({name_of(model)}), and a posterior over adapters holds none; "
-            "score the adapter alone"
+            f"{files.folder} stores embeddings of its own ({name_of(model)}), and a posterior over adapters holds "
+            "none; score the adapter alone"
         )
 
 

@@ -36,7 +36,7 @@ def check_adapter_settings(folder: Path, facts: Mapping[str, Any]) -> None:
     if module not in (None, "megatron.core"):
         raise DubioError(f"{folder}: the adapter's megatron_core names code to import ({_shown(module)}); remove it")
     options = facts.get("tokenizer_kwargs")
-    if isinstance(options, Mapping) and options.get("trust_remote_code"):
+    if isinstance(options, Mapping) and any("remote_code" in str(name) for name in options):
         raise DubioError(f"{folder}: the adapter's tokenizer_kwargs ask to run code from elsewhere; remove them")
     mapping = facts.get("auto_mapping")
     if isinstance(mapping, Mapping):
