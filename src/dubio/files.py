@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 
 from dubio.errors import DubioError
 from dubio.owners import is_gone, read_mark, write_mark
+from dubio.safe_reading import open_file
 
 _ROOM = re.compile(r"\.dubio-write-[0-9a-f]{16}")  # a temporary folder beside an output
 _OWNER = ".owner"  # the mark in it
@@ -36,7 +37,7 @@ def atomic_path(target: Path) -> Generator[Path]:
         target.parent.mkdir(parents=True, exist_ok=True)
         _sweep(target.parent)
         room, usual = _claim(target.parent)
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name, or half of a surrogate pair
         raise _unwritable(target, error) from error
     temporary = room / target.name
     try:
@@ -64,12 +65,14 @@ def check_folder(folder: Path) -> None:
     """Raises DubioError where no file could be written in `folder`, which need not exist; creates nothing."""
     place = folder
     try:
+        os.fsencode(folder)
         while not (place.exists() or place.is_symlink()):
             place = place.parent
-        if not place.is_dir():
-            raise DubioError(f"cannot write in {folder}: {place} is not a folder; choose another")
-    except OSError as error:
+        there = place.is_dir()
+    except (OSError, ValueError) as error:
         raise _unwritable(folder, error) from error
+    if not there:
+        raise DubioError(f"cannot write in {folder}: {place} is not a folder; choose another")
     if not os.access(place, os.W_OK | os.X_OK):
         raise DubioError(f"cannot write in {folder}: {place} is read-only; choose another or change its permissions")
 
@@ -78,7 +81,7 @@ def make_folder(folder: Path) -> None:
     """Makes a folder and those above it; raises DubioError where that cannot be."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise _unwritable(folder, error) from error
 
 
@@ -94,8 +97,8 @@ def write_json(target: Path, value: Any) -> None:
 
 
 def sha256_file(path: Path) -> str:
-    """Hex SHA-256 of a file's bytes."""
-    with path.open("rb") as opened:
+    """Hex SHA-256 of a file's bytes; raises UnreadableError where there is no file that can be read."""
+    with open_file(path) as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()
 
 

@@ -11,8 +11,9 @@ import os
 import reprlib
 import stat
 from collections.abc import Iterator
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn
+from typing import Any, NoReturn
 
 from dubio.errors import DubioError
 
@@ -65,7 +66,7 @@ def check_file(path: str | Path, *, limit: int = MEMORY, remedy: str = _REMEDY) 
     return found.st_size
 
 
-def open_file(path: str | Path, *, limit: int = MEMORY, remedy: str = _REMEDY) -> BinaryIO:
+def open_file(path: str | Path, *, limit: int = MEMORY, remedy: str = _REMEDY) -> BufferedReader:
     """A regular file, opened for reading bytes; raises as `check_file`, or UnreadableError where it may not be read."""
     check_file(path, limit=limit, remedy=remedy)
     try:

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from dubio.errors import DubioError
+from dubio.files import make_folder, sha256_file, write_text
 from dubio.safe_reading import (
     DEEPEST,
     MissingFileError,
@@ -234,3 +235,18 @@ def test_values_in_messages_are_short():
         assert len(told) < 80
         assert told.isprintable()
     assert short("plain") == "'plain'"
+
+
+def test_no_hash_waits_for_a_pipe(tmp_path):
+    os.mkfifo(tmp_path / "a.safetensors")
+    with pytest.raises(UnreadableError, match="is a named pipe"):
+        sha256_file(tmp_path / "a.safetensors")
+
+
+@pytest.mark.parametrize("name", ["a\0b", "half \ud800 of a pair"])
+def test_no_file_is_written_under_a_name_that_none_has(tmp_path, name):
+    with pytest.raises(DubioError, match="cannot write"):
+        write_text(tmp_path / name / "a.txt", "x")
+    with pytest.raises(DubioError, match="cannot write"):
+        make_folder(tmp_path / name)
+    assert list(tmp_path.iterdir()) == []

@@ -31,6 +31,7 @@ from dubio.decisions.recalibration import Recalibrator
 from dubio.errors import ArtifactError, DubioError
 from dubio.files import atomic_path, sha256_file, write_text
 from dubio.models.cache import map_arrays
+from dubio.safe_reading import UnreadableError, read_bytes
 from dubio.scores.base import Score, State
 from dubio.scores.registry import get_method
 
@@ -164,7 +165,7 @@ def _restore(folder: Path, manifest: Manifest, head: Any) -> Artifact:
             raise ArtifactError(f"{folder} names the file {name!r}, outside its own folder; fit again")
         try:
             found = sha256_file(path)
-        except OSError as error:
+        except (OSError, UnreadableError) as error:
             raise ArtifactError(f"{path} is missing or cannot be read; fit again or restore the file") from error
         if found != digest:
             raise ArtifactError(f"{path} was changed after it was written; fit again or restore the file")
@@ -231,7 +232,7 @@ def _seal(card: str) -> str:
 
 
 def _check_card(path: Path) -> None:
-    text = path.read_bytes().decode("utf-8", errors="replace") if path.is_file() else ""
+    text = read_bytes(path).decode("utf-8", errors="replace") if path.is_file() else ""
     if _seal(text.partition(_SEAL)[0]) != text:
         raise ArtifactError(f"{path} is missing or was changed after it was written; fit again or restore the file")
 

@@ -13,6 +13,7 @@ from dubio.data.arrow import ArrowTable
 from dubio.data.read_csv import csv_place, read_csv
 from dubio.data.read_jsonl import jsonl_place, read_jsonl
 from dubio.errors import DubioError
+from dubio.safe_reading import MEMORY, MissingFileError, check_file
 
 HUB = "hub:"
 EXTENSIONS = (".csv", ".jsonl", ".ndjson", ".parquet")
@@ -53,8 +54,11 @@ def read_source(where: str | Path) -> Source:
 def _read_file(path: Path) -> Source:
     if path.is_dir():
         raise DubioError(f"{path} is a folder; name a file ({', '.join(EXTENSIONS)})")
-    if not path.exists():
-        raise DubioError(f"{path}: no such file; check the path (hub data sets: {HUB}NAME[/CONFIG]:SPLIT)")
+    try:
+        check_file(path, remedy=f"name a file ({', '.join(EXTENSIONS)})")
+    except MissingFileError as error:
+        hub = f"hub data sets: {HUB}NAME[/CONFIG]:SPLIT"
+        raise DubioError(f"{path}: no such file; check the path ({hub})") from error
     kind = path.suffix.lower()
     try:
         if kind == ".csv":
@@ -71,6 +75,13 @@ def _read_file(path: Path) -> Source:
 def _read_parquet(path: Path) -> ArrowTable:
     try:
         with parquet.ParquetFile(path) as opened:
+            found = opened.metadata  # a run of equal values is a few bytes on disk, however long
+            size = max(
+                found.num_rows * found.num_columns * 8,
+                sum(found.row_group(i).total_byte_size for i in range(found.num_row_groups)),
+            )
+            if size > MEMORY:
+                raise ValueError(f"its {found.num_rows} rows do not fit into memory")
             frame = opened.read()
         frame.validate(full=True)  # a flipped byte may leave a page readable and its text not UTF-8
     except PermissionError:

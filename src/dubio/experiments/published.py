@@ -1,6 +1,7 @@
 """The papers' own numbers, by source, model, set and method, to be shown beside ours."""
 
 import csv
+import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from dubio.errors import DubioError
+from dubio.safe_reading import open_file
 
 TABLE = "published.csv"
 REFERENCE = "SR"
@@ -32,7 +34,7 @@ class Number:
 def read_published(path: Path) -> list[Number]:
     """All of a table; raises DubioError where it is not one."""
     try:
-        with path.open(encoding="utf-8", newline="") as opened:
+        with io.TextIOWrapper(open_file(path), encoding="utf-8", newline="") as opened:
             return [
                 Number(row["source"], row["model"], row["dataset"], row["method"], row["config"], row["metric"],
                        float(row["value"]), float(row["std"]) if row["std"] else None, row["unit"])

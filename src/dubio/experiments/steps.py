@@ -28,6 +28,7 @@ from dubio.files import sha256_file, sha256_json
 from dubio.models.base import base_hash
 from dubio.posteriors.registry import get_posterior
 from dubio.posteriors.trained import PosteriorPlan
+from dubio.safe_reading import check_file
 from dubio.scores.registry import METHODS, sampled_names
 
 VERSION = {"adapter": 1, "posterior": 1, "represent": 1, "samples": 1, "pooled": 1, "score": 1}
@@ -201,7 +202,5 @@ def _ood_hash(data: DataSet, root: Path) -> str | None:
 
 @cache
 def _file_hash(path: str) -> str:
-    try:
-        return sha256_file(Path(path))
-    except OSError as error:
-        raise DubioError(f"cannot read {path}: {error.strerror}; name the folder of the tables by --data") from error
+    check_file(path, remedy="name the folder of the tables by --data")
+    return sha256_file(Path(path))

@@ -21,6 +21,7 @@ from dubio.containers import Representations, concatenate
 from dubio.errors import DubioError
 from dubio.files import atomic_path
 from dubio.measures import log_mean
+from dubio.safe_reading import FACTS, UnreadableError, check_file, open_file, short
 
 _TYPES: dict[str, Any] = {"F32": np.float32, "F64": np.float64, "I64": np.int64, "U8": np.uint8, "BOOL": np.bool_}
 
@@ -28,10 +29,10 @@ _TYPES: dict[str, Any] = {"F32": np.float32, "F64": np.float64, "I64": np.int64,
 def map_arrays(path: Path) -> dict[str, NDArray[Any]]:
     """Every tensor of a safetensors file as a read-only memory map; raises DubioError if the file is not whole."""
     try:
-        length = path.stat().st_size
-        with path.open("rb") as opened:
+        length = check_file(path)
+        with open_file(path) as opened:
             (size,) = struct.unpack("<Q", opened.read(8))
-            if size > length - 8:
+            if size > min(length - 8, FACTS):
                 raise ValueError(f"{length} bytes, of which the header alone claims {size}")
             header = json.loads(opened.read(size))
         entries = {name: _Entry.of(entry) for name, entry in header.items() if name != "__metadata__"}
@@ -40,7 +41,8 @@ def map_arrays(path: Path) -> dict[str, NDArray[Any]]:
             raise ValueError(f"{length} bytes instead of {whole}")
         return {name: entry.map(path, 8 + size) for name, entry in entries.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, struct.error) as error:
-        raise DubioError(f"{path} is not a whole safetensors file ({error}); delete it and run again") from error
+        told = error.reason if isinstance(error, UnreadableError) else short(str(error), 200)
+        raise DubioError(f"{path} is not a whole safetensors file ({told}); delete it and run again") from error
 
 
 class _Entry(NamedTuple):
