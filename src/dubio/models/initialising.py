@@ -15,7 +15,8 @@ from dubio.errors import DubioError, ProofError
 
 _CONVERT = (
     "convert it to plain LoRA, by peft's save_pretrained(..., path_initial_model_for_weight_conversion=FOLDER), FOLDER "
-    "being the adapter as it was saved before training"
+    "being the adapter as it was saved before training, and copy the head, which peft leaves out of it, from the "
+    "adapter as it is"
 )
 # The start of an initialisation's name -> why a second load gives another model, and what to do.
 _LOST = {
