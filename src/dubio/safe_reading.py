@@ -108,9 +108,11 @@ def read_json(path: str | Path, *, limit: int = SETTINGS, finite: bool = True, r
     return parse_json(read_text(path, limit=limit, remedy=remedy), path, finite=finite, remedy=remedy)
 
 
-def read_object(path: str | Path, *, limit: int = SETTINGS, remedy: str = _REMEDY) -> dict[str, Any]:
+def read_object(
+    path: str | Path, *, limit: int = SETTINGS, finite: bool = True, remedy: str = _REMEDY
+) -> dict[str, Any]:  # fmt: skip
     """As `read_json`, of a file that must hold a JSON object."""
-    value = read_json(path, limit=limit, remedy=remedy)
+    value = read_json(path, limit=limit, finite=finite, remedy=remedy)
     if not isinstance(value, dict):
         raise unreadable(path, "is not a JSON object", remedy)
     return value  # pyright: ignore[reportUnknownVariableType]

@@ -13,9 +13,10 @@ from dubio.models.adapter_keys import check_keys
 from dubio.models.foreign_code import check_adapter_settings, check_model_settings
 from dubio.models.initialising import check_initialisation
 from dubio.models.locating import at_revision, find_folder, nothing_in
+from dubio.models.sizes import check_adapter_sizes, check_files
+from dubio.models.training_record import RECORD, read_record
 from dubio.safe_reading import check_file, read_object
 
-RECORD = "dubio_training.json"
 _HEADS = (["classifier"], ["classifier", "out_proj"], ["score"])
 # Of adapter_config.json: what says where an adapter came from, not what it computes.
 _IDLE = ("base_model_name_or_path", "revision", "peft_version", "inference_mode", "auto_mapping", "parent_library")
@@ -45,6 +46,7 @@ def find_adapter(path: str | Path) -> AdapterFiles | None:
     Raises DubioError where there is nothing, or weights are absent, not safetensors, cut short or damaged.
     """
     folder = find_folder(str(path))
+    check_files(folder)
     config = folder / "adapter_config.json"
     if not config.is_file():
         if (folder / "adapter_model.safetensors").is_file():
@@ -61,9 +63,10 @@ def find_adapter(path: str | Path) -> AdapterFiles | None:
     check_adapter_settings(folder, facts)
     check_model_settings(folder)  # a tokenizer, and a config for its label names, often lie beside an adapter
     check_initialisation(folder, facts)
-    record = _json(folder / RECORD) if (folder / RECORD).is_file() else {}
+    record = read_record(folder)
     shapes = _shapes(weights)
     check_keys(folder, shapes)
+    check_adapter_sizes(folder, facts, shapes)
     settings = settings_of(facts)
     base, kind, revision = facts.get("base_model_name_or_path"), str(facts.get("peft_type")), facts.get("revision")
     weights_sha256 = sha256_file(weights)

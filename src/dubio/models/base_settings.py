@@ -14,7 +14,8 @@ from transformers.utils.hub import cached_file
 from dubio.errors import DubioError
 from dubio.models.foreign_code import FILES, check_model_settings
 from dubio.models.locating import locate_base, not_at_hand
-from dubio.safe_reading import UnreadableError, read_object
+from dubio.models.sizes import check_base_sizes, check_files
+from dubio.safe_reading import read_object
 
 # A way to quantise -> the package that holds its arithmetic; the others need none, or transformers names it.
 _PACKAGES = {
@@ -29,7 +30,7 @@ _LONGEST = 400  # characters of somebody else's reason
 def check_base(base: str) -> None:
     """Raises DubioError for a base that is not at hand, names code of its own, or is quantised in a way that is not.
 
-    What is damaged is left to transformers, which says so.
+    Its sizes must be those of its weights.
     """
     where, more = locate_base(base)
     if "gguf_file" in more:
@@ -37,11 +38,10 @@ def check_base(base: str) -> None:
     folder = Path(where)
     if not folder.is_dir():
         folder = _fetched(base, where, more)
+    check_files(folder)
     check_model_settings(folder)
-    try:
-        facts = read_object(folder / "config.json")
-    except UnreadableError:
-        return
+    facts = read_object(folder / "config.json", finite=False, remedy="save the base again")
+    check_base_sizes(folder, facts)
     quantised = facts.get("quantization_config")
     if isinstance(quantised, Mapping):
         _check_quantised(base, quantised)

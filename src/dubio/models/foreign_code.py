@@ -12,7 +12,7 @@ import transformers
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 
 from dubio.errors import DubioError
-from dubio.safe_reading import UnreadableError, read_object
+from dubio.safe_reading import MissingFileError, read_object
 
 # The files of a folder that transformers reads settings from.
 FILES = ("config.json", "tokenizer_config.json", "processor_config.json", "preprocessor_config.json")
@@ -76,10 +76,10 @@ def _known(file: str, facts: Mapping[str, Any]) -> bool:
 
 
 def _read(path: Path) -> Mapping[str, Any]:
-    """A JSON object; of what is absent or damaged nothing: whoever reads it next says so."""
+    """A JSON object; of what is absent nothing. What is not read here must not be read by transformers either."""
     try:
-        return read_object(path)
-    except UnreadableError:
+        return read_object(path, finite=False, remedy="save the model again")
+    except MissingFileError:
         return {}
 
 

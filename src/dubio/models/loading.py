@@ -26,8 +26,10 @@ from dubio.models.letters import Choices, as_choices, choices_of
 from dubio.models.locating import at_revision, split_revision
 from dubio.models.merging import merge_for_inference
 from dubio.models.padding import pad_fact
+from dubio.models.patterns import check_patterns
 from dubio.models.prompts import is_prefix, is_prompted, run_prompted, virtual_tokens
 from dubio.models.sites import Site, find_site
+from dubio.safe_reading import read_object
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 _INPUTS = frozenset({"input_ids", "attention_mask", "token_type_ids"})
@@ -218,6 +220,8 @@ def _apply(files: AdapterFiles, base: str, choices: Choices | None) -> tuple[nn.
 
 def put_on(model: nn.Module, folder: Path, choices: Choices | None) -> PeftModel:
     """The adapter under `folder` on a classifier, by peft; a causal LM's on one of answer letters (`choices`)."""
+    settings = read_object(folder / "adapter_config.json", remedy="save the adapter again")
+    check_patterns(folder, settings, [name for name, _ in model.named_modules()])
     config: Any = PeftConfig.from_pretrained(str(folder))
     if choices is not None or config.task_type in ("CAUSAL_LM", "SEQ_2_SEQ_LM"):
         config.task_type = None  # peft would ask the classifier to generate text, or make it a head of its own
