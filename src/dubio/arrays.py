@@ -19,7 +19,10 @@ def as_numpy(values: Any) -> NDArray[Any]:
     if hasattr(values, "detach"):  # a torch tensor, recognised without importing torch
         tensor = values.detach().cpu()
         values = tensor.float().numpy() if "bfloat16" in str(tensor.dtype) else tensor.numpy()
-    return np.asarray(values)
+    try:
+        return np.asarray(values)
+    except ValueError as error:  # lists of several lengths
+        raise DubioError(f"no array can be made of this {type(values).__name__}; give rows of one length") from error
 
 
 def check_finite(values: NDArray[Any], name: str, first: int = 0) -> None:

@@ -122,6 +122,13 @@ class Scores:
         return len(self.uncertainty)
 
 
+def check_representations(value: Any, name: str) -> None:
+    """Raises DubioError where somebody gives a path, a table or texts in the place of what a model made of them."""
+    if not isinstance(value, Representations):
+        kind = type(value).__name__
+        raise DubioError(f"{name} must be representations, not {kind}; extract first: dubio.extract(model, rows)")
+
+
 def concatenate(parts: list[Representations]) -> Representations:
     """Rows of several tables one after another, without groups; labels and samples survive if every part has them."""
     if not parts:

@@ -13,8 +13,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from dubio.data.arrow import ArrowColumn, one_array
-from dubio.data.columns import Columns, listed, text_column
+from dubio.data.arrow import ArrowColumn, is_text, one_array
+from dubio.data.columns import NAME_LABEL, Columns, listed, one_of, text_column
 from dubio.data.prompts import ALPHABET, PromptTemplate
 from dubio.data.readers import Source
 from dubio.data.texts import Texts
@@ -42,11 +42,12 @@ class Questions:
 def is_question_table(source: Source, columns: Columns) -> bool:
     """Whether the table has questions with lists of choices."""
     have = source.frame.column_names
-    name = next((name for name in CHOICES if name in have), None)
-    if name is None or (columns.text or QUESTION) not in have:
+    if not any(name in have for name in CHOICES) or (columns.text or QUESTION) not in have:
         return False
+    name = one_of(source, CHOICES, "the choices", "remove one")
+    assert name is not None
     column = source.frame.column(name)
-    if not _is_text(column.type):
+    if not is_text(column.type):
         lists = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list, pa.types.is_struct)
         return any(test(column.type) for test in lists)
     first = column[0].as_py()  # JSON in a column of text: the first row speaks for all
@@ -90,13 +91,14 @@ def _default(source: Source, choices: Sequence[Sequence[str]]) -> PromptTemplate
     if most > len(ALPHABET):
         row = next(row for row, own in enumerate(choices) if len(own) == most)
         raise _bad(source, row, f"{most} choices are more than there are letters")
-    context = next((name for name in CONTEXTS if name in source.frame.column_names), None)
+    context = one_of(source, CONTEXTS, "the context", "name it in --prompt, or remove one")
     return replace(PromptTemplate(tuple(ALPHABET[:most])), context=context)
 
 
 def _choices(source: Source) -> tuple[list[list[str]], list[list[str]] | None]:
     """(choices of each row, their own labels where the table gives some); two texts or more, none of them blank."""
-    name = next(name for name in CHOICES if name in source.frame.column_names)
+    name = one_of(source, CHOICES, "the choices", "remove one")
+    assert name is not None
     column = one_array(source.frame.column(name))
     labels: list[list[str]] | None = None
     if pa.types.is_struct(column.type):
@@ -106,7 +108,7 @@ def _choices(source: Source) -> tuple[list[list[str]], list[list[str]] | None]:
         labels = column.field("label").to_pylist() if "label" in inside else None
         column = column.field("text")
     values: list[Any] = column.to_pylist()
-    if _is_text(column.type):
+    if is_text(column.type):
         values = [_json_list(source, name, row, value) for row, value in enumerate(values)]
     for row, own in enumerate(values):
         if not isinstance(own, list) or len(own) < 2:
@@ -130,22 +132,41 @@ def _answers(
     source: Source, columns: Columns, choices: tuple[list[list[str]], list[list[str]] | None],
     template: PromptTemplate, need: bool,
 ) -> ArrowColumn | None:  # fmt: skip
-    """`[N]` letters; None where there are none and none are needed."""
+    """`[N]` letters; None where there are none, or several that disagree, and none are needed."""
     have = source.frame.column_names
-    name = columns.label or next((name for name in ANSWERS if name in have), None)
-    if name is None or name not in have:
+    names = [columns.label] if columns.label is not None else [name for name in ANSWERS if name in have]
+    if not names or names[0] not in have:
         if need or columns.label is not None:
-            what = "no answer column found" if name is None else f"no column {name!r}"
+            what = f"no column {names[0]!r}" if names else "no answer column found"
             raise DubioError(f"{source.name}: {what}, and answers are needed; there are: {listed(have)}")
         return None
+    found: list[list[int]] = []
+    for name in names:
+        try:
+            found.append(_indices(source, name, choices, template))
+        except DubioError:
+            if columns.label is not None or (need and len(names) == 1):
+                raise
+            found.append([])
+    if not found[0] or any(other != found[0] for other in found):
+        if need:
+            one_of(source, names, "the answer", NAME_LABEL)  # which refuses
+        return None
+    return pa.array([template.letters[index] for index in found[0]])
+
+
+def _indices(
+    source: Source, name: str, choices: tuple[list[list[str]], list[list[str]] | None], template: PromptTemplate
+) -> list[int]:
+    """`[N]` which choice a column says is right; raises DubioError where a row says none, or two readings fit."""
     values = one_array(source.frame.column(name)).to_pylist()
-    indices = _by_best(values, choices, template)
+    readings = _readings(values, choices, template)
+    _check_one_reading(source, name, values, readings)
+    indices = min(readings.values(), key=lambda found: found.count(None))  # the first of equals
     for row, index in enumerate(indices):
         if index is None:
-            if not need and columns.label is None:
-                return None
             raise _bad(source, row, _why(name, values[row], len(choices[0][row]), template))
-    return pa.array([template.letters[index] for index in indices if index is not None])
+    return [index for index in indices if index is not None]
 
 
 def _why(name: str, value: Any, count: int, template: PromptTemplate) -> str:
@@ -157,30 +178,48 @@ def _why(name: str, value: Any, count: int, template: PromptTemplate) -> str:
     )
 
 
-def _by_best(
+OWN, LETTER, INDEX, TEXT = "the choices' own labels", "letters", "indices from 0", "the choices' texts"
+
+
+def _readings(
     values: Sequence[Any], choices: tuple[list[list[str]], list[list[str]] | None], template: PromptTemplate
-) -> list[int | None]:
-    """Each row's index, None where it has none, by the reading that fits the most rows (the first of equals)."""
+) -> dict[str, list[int | None]]:
+    """Each way to read the column, the surest first -> each row's index, None where it has none that way."""
     rows, labels = choices
     letters = [letter.casefold() for letter in template.letters]
-    readings: list[Callable[[int, str], int | None]] = [
-        lambda row, value: _place(value.casefold(), letters[: len(rows[row])]),
-        lambda row, value: int(float(value)) if _is_index(value, len(rows[row])) else None,
-        lambda row, value: _place(value, [choice.strip() for choice in rows[row]]),
-    ]
+    ways: dict[str, Callable[[int, str], int | None]] = {
+        LETTER: lambda row, value: _place(value.casefold(), letters[: len(rows[row])]),
+        INDEX: lambda row, value: int(float(value)) if _is_index(value, len(rows[row])) else None,
+        TEXT: lambda row, value: _place(value, [choice.strip() for choice in rows[row]]),
+    }
     if labels is not None:
         own = labels
-        readings.insert(0, lambda row, value: _place(value, [str(label).strip() for label in own[row]]))
-    best: list[int | None] = [None] * len(values)
-    for reading in readings:
-        found = [None if value is None else reading(row, str(value).strip()) for row, value in enumerate(values)]
-        if found.count(None) < best.count(None):
-            best = found
-    return best
+        ways = {OWN: lambda row, value: _place(value, [str(label).strip() for label in own[row]]), **ways}
+    return {
+        way: [None if value is None else read(row, str(value).strip()) for row, value in enumerate(values)]
+        for way, read in ways.items()
+    }
+
+
+def _check_one_reading(
+    source: Source, name: str, values: Sequence[Any], readings: dict[str, list[int | None]]
+) -> None:  # fmt: skip
+    """Raises DubioError where two ways read the whole column and disagree; labels of the choices' own settle it."""
+    whole = {way: found for way, found in readings.items() if None not in found}
+    if len(whole) < 2 or OWN in whole:
+        return
+    (first, one), *others = whole.items()
+    for second, other in others:
+        row = next((row for row, (a, b) in enumerate(zip(one, other, strict=True)) if a != b), None)
+        if row is not None:
+            raise _bad(
+                source, row, f"column {name!r} can be read as {first} and as {second}: {str(values[row])[:40]!r} is "
+                f"choice {one[row]} or {other[row]} from 0; give letters"
+            )  # fmt: skip
 
 
 def _place(value: str, among: Sequence[str]) -> int | None:
-    return among.index(value) if value in among else None
+    return among.index(value) if among.count(value) == 1 else None
 
 
 def _is_index(value: str, count: int) -> bool:
@@ -189,10 +228,6 @@ def _is_index(value: str, count: int) -> bool:
     except ValueError:
         return False
     return number.is_integer() and 0 <= number < count
-
-
-def _is_text(kind: Any) -> bool:
-    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
 
 
 def _bad(source: Source, row: int, reason: str) -> DubioError:

@@ -1,53 +1,101 @@
 """Which column holds the text, which its pair, which the label; and whether they hold what they should."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 
-from dubio.data.arrow import ArrowColumn, compute, one_array
+from dubio.data.arrow import ArrowColumn, compute, is_bytes, is_text, one_array
 from dubio.data.readers import Source
 from dubio.data.texts import Texts
 from dubio.errors import DubioError
 
-PAIRS = (("text_a", "text_b"), ("sentence1", "sentence2"), ("premise", "hypothesis"), ("question", "sentence"),
-         ("question1", "question2"), ("text1", "text2"))  # fmt: skip
+PAIRS = (("text", "text_pair"), ("text_a", "text_b"), ("sentence1", "sentence2"), ("premise", "hypothesis"),
+         ("question", "sentence"), ("question1", "question2"), ("text1", "text2"))  # fmt: skip
 TEXTS = ("text", "sentence", "content", "tweet", "review", "comment", "message", "body", "question")
 LABELS = ("label", "labels", "target", "class", "category", "sentiment", "intent", "topic")
+NAME_LABEL = "name it by --label, in Python by Columns(label=...)"
+_NAME_TEXT = "name it by --text, in Python by Columns(text=...)"
 _NUMBER = r"^\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*$"
 
 
 @dataclass(frozen=True)
 class Columns:
-    """Names of the columns to read; None means the first default that the table has (pairs before single texts)."""
+    """Names of the columns to read; None means the one column or pair among the defaults that the table has."""
 
     text: str | None = None
     text_pair: str | None = None
     label: str | None = None
 
 
-def choose(columns: Columns, source: Source) -> Columns:
-    """`columns` with the open ones filled in; label stays None where there is none.
+def choose(columns: Columns, source: Source, *, need_label: bool = False) -> Columns:
+    """`columns` with the open ones filled in; label stays None where there is none, or none is needed and several are.
 
-    Raises DubioError listing the columns where a named one, or any text column, is missing.
+    Raises DubioError listing the columns where a named one, or any text column, is missing, and naming the candidates
+    where more than one could be meant.
     """
     have = source.frame.column_names
     for name in (columns.text, columns.text_pair, columns.label):
         if name is not None and name not in have:
             raise DubioError(f"{source.name}: no column {name!r}; there are: {listed(have)}")
-    label = columns.label or next((name for name in LABELS if name in have), None)
     text, pair = columns.text, columns.text_pair
-    if text is None and pair is None:
-        text, pair = next((p for p in PAIRS if p[0] in have and p[1] in have), (None, None))
     if text is None:
-        text = next((name for name in TEXTS if name in have and name not in (pair, label)), None)
-    if text is None:
-        raise DubioError(f"{source.name}: no text column found; name one of: {listed(have)}")
+        text, pair = _one_text(source, pair, columns.label)
     named = [name for name in (text, pair, columns.label) if name is not None]
     if len(set(named)) < len(named):
         raise DubioError(f"{source.name}: text, pair and label must be different columns; there are: {listed(have)}")
-    return Columns(text, pair, None if label in (text, pair) else label)
+    label = columns.label or one_of(source, LABELS, "the label", NAME_LABEL, refuse=need_label, but=(text, pair))
+    return Columns(text, pair, label)
+
+
+def one_of(
+    source: Source, names: Sequence[str], what: str, remedy: str, *, refuse: bool = True,
+    but: Sequence[str | None] = (),
+) -> str | None:  # fmt: skip
+    """The one of `names` that the table has; None where it has none, or several and not `refuse`.
+
+    Raises DubioError naming the candidates where it has several and `refuse`: which is meant is not for us to guess.
+    """
+    found = [name for name in names if name in source.frame.column_names and name not in but]
+    if len(found) > 1 and refuse:
+        raise DubioError(f"{source.name}: {what} could be column {_either(map(repr, found))}; {remedy}")
+    return found[0] if len(found) == 1 else None
+
+
+def _one_text(source: Source, pair: str | None, label: str | None) -> tuple[str, str | None]:
+    """(text, pair) as the table's columns have them; the pair is given, or found together with its text."""
+    have = source.frame.column_names
+    pairs = [p for p in PAIRS if p[0] in have and (p[1] == pair if pair is not None else p[1] in have)]
+    paired = {name for p in pairs for name in p}
+    singles = [name for name in TEXTS if name in have and name not in (pair, label) and name not in paired]
+    if len(pairs) + len(singles) > 1:  # a column of numbers is none of texts
+        singles = [name for name in singles if _holds_text(source, name)] or singles[: not pairs]
+    readings: list[tuple[str, str | None]] = [*pairs, *((name, pair) for name in singles)]
+    if len(readings) > 1:
+        either = _either([repr(a) if b is None or b == pair else f"the pair {a!r} and {b!r}" for a, b in readings])
+        raise DubioError(f"{source.name}: the text could be {either}; {_NAME_TEXT}")
+    if not readings:
+        raise DubioError(f"{source.name}: no text column found; name one of: {listed(have)}")
+    return readings[0]
+
+
+def _holds_text(source: Source, name: str) -> bool:
+    column = one_array(source.frame.column(name))
+    if not (is_text(column.type) or is_bytes(column.type)):
+        return False
+    try:
+        texts = column.cast(pa.large_string())
+    except pa.ArrowException:
+        return True  # not UTF-8: said where it is read
+    blank = compute.match_substring_regex(texts, r"^\s*$")
+    numbers = compute.or_(compute.fill_null(blank, True), compute.match_substring_regex(texts, _NUMBER))
+    return not compute.all(compute.fill_null(numbers, True)).as_py()
+
+
+def _either(names: Iterable[str]) -> str:
+    held = list(names)
+    return ", ".join(held[:-1]) + f" or {held[-1]}"
 
 
 def listed(names: Sequence[str]) -> str:
@@ -61,7 +109,7 @@ def text_column(source: Source, name: str) -> Texts:
     kind = column.type
     if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
         raise DubioError(f"{source.name}: column {name!r} holds numbers, not text; name the text column")
-    if not any(test(kind) for test in (*_TEXT_TYPES, pa.types.is_null)):
+    if not (is_text(kind) or is_bytes(kind) or pa.types.is_null(kind)):
         raise DubioError(f"{source.name}: column {name!r} holds {kind}, not text; name the text column")
     _refuse(source, name, compute.is_null(column), "is missing; fill it or remove the row")
     try:
@@ -80,7 +128,7 @@ def with_text(source: Source, names: Sequence[str | None]) -> Source:
     kept = np.ones(source.frame.num_rows, dtype=np.bool_)
     for name in names:
         column = None if name is None else one_array(source.frame.column(name))
-        if column is None or not any(test(column.type) for test in _TEXT_TYPES):
+        if column is None or not (is_text(column.type) or is_bytes(column.type)):
             continue
         try:
             texts = column.cast(pa.large_string())
@@ -90,30 +138,35 @@ def with_text(source: Source, names: Sequence[str | None]) -> Source:
         kept &= ~np.asarray(compute.fill_null(blank, True))
     if not kept.any():
         raise DubioError(f"{source.name}: no row holds any text; name the text column")
-    index, frame = np.flatnonzero(kept), source.frame
-    for at, name in enumerate(frame.column_names):
-        if pa.types.is_string_view(frame.column(at).type):  # which Arrow cannot take rows of
-            frame = frame.set_column(at, name, frame.column(at).cast(pa.large_string()))
-    return Source(source.name, frame.filter(pa.array(kept)), lambda row: source.place(int(index[row])))
+    index = np.flatnonzero(kept)
+    return Source(source.name, source.frame.filter(pa.array(kept)), lambda row: source.place(int(index[row])))
 
 
 def label_column(source: Source, name: str, *, strict: bool) -> ArrowColumn | None:
-    """The raw labels `[N]`; where one is missing, DubioError naming the row if `strict`, else None for the column."""
+    """The raw labels `[N]`; where one is missing, or they are no names or ids: DubioError if `strict`, else None."""
     column = one_array(source.frame.column(name))
+    kind = column.type
+    if is_bytes(kind):
+        try:
+            column = column.cast(pa.large_string())
+        except pa.ArrowException as error:
+            raise DubioError(f"{source.name}: column {name!r} holds bytes that are not UTF-8; store text") from error
+    elif not any(test(kind) for test in _LABEL_TYPES):
+        if not strict:
+            return None
+        raise DubioError(f"{source.name}: column {name!r} holds {kind}; a label is one name or one id a row")
     missing = compute.is_null(column, nan_is_null=True)
-    if any(test(column.type) for test in _TEXT_TYPES[:3]):
-        missing = compute.or_(
-            missing,
-            compute.fill_null(compute.equal(compute.utf8_length(compute.utf8_trim_whitespace(column)), 0), True),
-        )
+    if is_text(column.type):
+        blank = compute.equal(compute.utf8_length(compute.utf8_trim_whitespace(column)), 0)
+        missing = compute.or_(missing, compute.fill_null(blank, True))
     if not strict and compute.any(missing).as_py():
         return None
     _refuse(source, name, missing, "is missing or NaN; label the row or remove it")
     return column
 
 
-_TEXT_TYPES = (
-    pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view, pa.types.is_binary, pa.types.is_large_binary
+_LABEL_TYPES = (
+    is_text, pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean, pa.types.is_decimal, pa.types.is_null
 )  # fmt: skip
 
 

@@ -1,14 +1,16 @@
 """JSON lines, one object a line, by Python's parser: it names the line of every fault and leaves dates as text."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from dubio.data.arrow import ArrowColumn, ArrowTable
+from dubio.data.arrow import ArrowTable
+from dubio.data.objects import columns_of
 from dubio.errors import DubioError
+from dubio.safe_reading import check_value
 
 _BATCH = 65536  # lines held as Python objects at a time
 
@@ -32,10 +34,10 @@ def read_jsonl(path: Path) -> ArrowTable:
             rows.append(_parse(path, number, raw))
             lines.append(number)
             if len(rows) == _BATCH:
-                parts.append(_columns(path, rows, lines))
+                parts.append(columns_of(str(path), rows, _placed(lines)))
                 rows, lines = [], []
     if rows:
-        parts.append(_columns(path, rows, lines))
+        parts.append(columns_of(str(path), rows, _placed(lines)))
     return _join(path, parts)
 
 
@@ -49,6 +51,10 @@ def jsonl_place(path: Path, row: int) -> str:
     return f"row {row + 1}"
 
 
+def _placed(lines: Sequence[int]) -> Callable[[int], str]:
+    return lambda row: f"line {lines[row]}"
+
+
 def _unique(items: list[tuple[str, Any]]) -> dict[str, Any]:
     made = dict(items)
     if len(made) != len(items):
@@ -60,45 +66,18 @@ def _unique(items: list[tuple[str, Any]]) -> dict[str, Any]:
 def _parse(path: Path, number: int, raw: bytes) -> dict[str, Any]:
     try:
         value = json.loads(raw.decode("utf-8-sig" if number == 1 else "utf-8"), object_pairs_hook=_unique)
+        if isinstance(value, dict) and any(isinstance(part, list | dict) for part in value.values()):
+            check_value(value, finite=False)
     except UnicodeDecodeError as error:
         raise DubioError(f"{path}: line {number}: its byte {error.start} is not UTF-8; save as UTF-8") from error
     except _DoubledKeyError as error:
         raise DubioError(f"{path}: line {number}: key {str(error)!r} appears twice; rename one") from error
-    except (json.JSONDecodeError, RecursionError) as error:
-        reason = error.msg if isinstance(error, json.JSONDecodeError) else "too deeply nested"
+    except (ValueError, RecursionError) as error:
+        reason = "too deeply nested" if isinstance(error, RecursionError) else getattr(error, "msg", str(error)[:80])
         raise DubioError(f"{path}: line {number} is not JSON ({reason}); give one object a line") from error
     if not isinstance(value, dict):
         raise DubioError(f"{path}: line {number} is not a JSON object; give one object a line")
     return value  # pyright: ignore[reportUnknownVariableType]
-
-
-def _columns(path: Path, rows: list[dict[str, Any]], lines: list[int]) -> ArrowTable:
-    columns: dict[str, ArrowColumn] = {}
-    for name in dict.fromkeys(name for row in rows for name in row):
-        values = [row.get(name) for row in rows]
-        try:
-            columns[name] = pa.array(values)
-        except (pa.ArrowException, UnicodeEncodeError, OverflowError) as error:
-            raise DubioError(f"{path}: {_culprit(name, values, lines)}") from error
-    return pa.table(columns) if columns else pa.table({"": pa.nulls(len(rows))})
-
-
-def _culprit(name: str, values: Sequence[Any], lines: Sequence[int]) -> str:
-    """Says on which line a column stops being of one type."""
-    first: type | None = None
-    for value, line in zip(values, lines, strict=True):
-        if isinstance(value, str) and not value.isascii():
-            try:
-                value.encode()
-            except UnicodeEncodeError:
-                return f"line {line}: column {name!r} holds half a surrogate pair; mend the text"
-        kind = float if type(value) is int else type(value)
-        if value is None or kind is first:
-            continue
-        if first is not None:
-            return f"line {line}: column {name!r} turns from {first.__name__} to {kind.__name__}; use one type"
-        first = kind
-    return f"column {name!r} holds values too large or of several types from line {lines[0]}; use one type"
 
 
 def _join(path: Path, parts: list[ArrowTable]) -> ArrowTable:

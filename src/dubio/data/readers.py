@@ -1,21 +1,25 @@
 """From a path or a hub name to an Arrow table with every column as it came, and a way to say where a row lies."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 from pyarrow import parquet
 
-from dubio.data.arrow import ArrowTable
+from dubio.data.arrow import ArrowTable, computable
+from dubio.data.memory import holds_rows, holds_table, row_place, rows_in_memory, table_in_memory
 from dubio.data.read_csv import csv_place, read_csv
 from dubio.data.read_jsonl import jsonl_place, read_jsonl
 from dubio.errors import DubioError
-from dubio.safe_reading import MEMORY, MissingFileError, check_file
+from dubio.safe_reading import MEMORY, MissingFileError, UnreadableError, check_file, short
 
 HUB = "hub:"
+IN_MEMORY = "the table in memory"
 EXTENSIONS = (".csv", ".jsonl", ".ndjson", ".parquet")
 
 
@@ -28,20 +32,18 @@ class Source:
     place: Callable[[int], str]
 
 
-def row_place(row: int) -> str:
-    """`row R`, counted from 1: for tables that have no lines."""
-    return f"row {row + 1}"
+def read_source(where: Any) -> Source:
+    """Reads a .csv, .jsonl (.ndjson) or .parquet file, `hub:NAME[/CONFIG]:SPLIT`, or a table in memory.
 
-
-def read_source(where: str | Path) -> Source:
-    """Reads a .csv, .jsonl (.ndjson) or .parquet file, or `hub:NAME[/CONFIG]:SPLIT`.
-
-    Raises DubioError on a missing file, a folder, an unknown extension, a damaged file, doubled columns, zero rows.
+    Raises DubioError on a missing file, a folder, an unknown extension, a damaged file, doubled columns, zero rows, and
+    on what is no table.
     """
-    if str(where).startswith(HUB):
-        source = Source(str(where), _read_hub(str(where)), row_place)
+    if isinstance(where, str) and where.startswith(HUB):
+        source = Source(where, _read_hub(where), row_place)
+    elif isinstance(where, str | PathLike):
+        source = _read_file(Path(where))
     else:
-        source = _read_file(Path(where).expanduser())
+        source = Source(IN_MEMORY, _read_memory(where), row_place)
     names = source.frame.column_names
     doubled = next((name for name in names if names.count(name) > 1), None)
     if doubled is not None:
@@ -51,14 +53,34 @@ def read_source(where: str | Path) -> Source:
     return source
 
 
+def _read_memory(rows: Any) -> ArrowTable:
+    if holds_table(rows):
+        return table_in_memory(rows, IN_MEMORY)
+    mappings, again = holds_rows(rows)
+    if mappings:
+        return rows_in_memory(again, IN_MEMORY)
+    raise DubioError(
+        f"a table is a file, a hub data set, a data frame or a list of mappings, not a {type(rows).__name__}; "
+        "for a list of texts use table_of(texts, labels)"
+    )
+
+
 def _read_file(path: Path) -> Source:
-    if path.is_dir():
-        raise DubioError(f"{path} is a folder; name a file ({', '.join(EXTENSIONS)})")
+    name = f"name a file ({', '.join(EXTENSIONS)})"
+    if os.path.isdir(path):  # noqa: PTH112 (the path's own raises on a name too long)
+        raise DubioError(f"{path} is a folder; {name}")
+    whole = str(path)
+    shown = whole if whole.isprintable() and len(whole) <= 200 else short(whole)
     try:
-        check_file(path, remedy=f"name a file ({', '.join(EXTENSIONS)})")
+        path = path.expanduser()
+        check_file(path, remedy=name)
     except MissingFileError as error:
         hub = f"hub data sets: {HUB}NAME[/CONFIG]:SPLIT"
-        raise DubioError(f"{path}: no such file; check the path ({hub})") from error
+        raise DubioError(f"{shown}: no such file; check the path ({hub}; texts: a list, [text, ...])") from error
+    except UnreadableError as error:
+        raise DubioError(f"{shown} {error.reason}; {name}, or give a list of texts") from error
+    except RuntimeError as error:  # a home that is nobody's
+        raise DubioError(f"{shown}: no such file; check the path") from error
     kind = path.suffix.lower()
     try:
         if kind == ".csv":
@@ -89,7 +111,7 @@ def _read_parquet(path: Path) -> ArrowTable:
     except (pa.ArrowException, OSError, UnicodeDecodeError, ValueError) as error:
         reason = (str(error).splitlines() or ["unreadable"])[0][:160]
         raise DubioError(f"{path}: damaged or truncated Parquet ({reason}); write or copy it again") from error
-    return frame
+    return computable(frame)
 
 
 def _read_hub(where: str) -> ArrowTable:

@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import beta, binom
 
-from dubio.arrays import Bool, Float64, Int64, as_errors, as_vector
+from dubio.arrays import Bool, Float64, Int64, as_errors, as_numpy, as_vector
 from dubio.errors import DubioError
 from dubio.metrics.selective import risk_coverage_curve
 
@@ -71,6 +71,12 @@ def risk_threshold(uncertainty: Any, errors: Any, risk: float, delta: float = 0.
     Raises DubioError on no rows, or `risk` or `delta` outside (0, 1).
     """
     check_budget(risk, delta)
+    for name, given in (("uncertainty", uncertainty), ("errors", errors)):
+        if as_numpy(given).dtype.kind not in "fiub":
+            kind = type(given).__name__
+            raise DubioError(
+                f"{name} must be numbers, one a row, not {kind}; extract and score first: dubio.extract(model, rows)"
+            )
     values = as_vector(uncertainty, "uncertainty")
     wrong = as_errors(errors, rows=len(values))
     if len(values) == 0:

@@ -4,13 +4,14 @@ import io
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from rich.console import Console
 
 from dubio.arrays import Float64
 from dubio.artifacts.store import Fitted
-from dubio.containers import Representations, Scores
+from dubio.containers import Representations, Scores, check_representations
 from dubio.decisions.threshold import RiskThreshold, risk_threshold
 from dubio.errors import DubioError
 from dubio.measures import log_complement, log_mean
@@ -76,6 +77,13 @@ def check_predictions(fitted: Fitted, rows: Representations) -> None:
         )
 
 
+def check_fitted(fitted: Any) -> None:
+    """Raises DubioError where somebody gives a folder, a model or rows in the place of what was fitted."""
+    if not isinstance(fitted, Fitted):
+        kind = type(fitted).__name__
+        raise DubioError(f"expected what dubio.fit or dubio.open_artifact gives, not {kind}; extract and fit first")
+
+
 def _lender(fitted: Fitted, score: Score, known: Iterable[str]) -> str | None:
     """Which of the methods whose uncertainty is known is the very score that this one is a function of, if any."""
     if not isinstance(score, DerivedScore):
@@ -89,6 +97,7 @@ def promise(fitted: Fitted, risk: float, delta: float = 0.1) -> RiskThreshold:
 
     Raises DubioError on a budget outside (0, 1).
     """
+    check_fitted(fitted)
     return risk_threshold(fitted.chosen.certified, fitted.errors, risk=risk, delta=delta)
 
 
@@ -101,6 +110,10 @@ def evaluate(
     agreement: `[N]` share of annotators who agree with the label, NaN where unknown; each score's Spearman correlation
     with disagreement is then reported. budget: (risk, delta) of the promise.
     """
+    check_fitted(fitted)
+    check_representations(test, "test")
+    if ood is not None:
+        check_representations(ood, "ood")
     bootstrap = Bootstrap(draws=draws)
     scores, milliseconds = score_all(fitted, test)
     metrics = evaluate_scores("test", list(scores.values()), test.logits, test.known_labels, bootstrap=bootstrap)

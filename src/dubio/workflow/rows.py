@@ -20,11 +20,13 @@ def held_out(table: TextTable, seed: int, share: float = 0.1) -> tuple[TextTable
 def label_names(table: TextTable) -> list[str]:
     """The classes of a labelled table: ids 0..C-1 keep their order, names are sorted."""
     assert table.raw_labels is not None
-    found = {str(value).strip() for value in table.raw_labels.to_pylist()}
+    values = table.raw_labels.unique().to_pylist()
+    whole = (int(v) if isinstance(v, float) and v.is_integer() else v for v in values)
+    found = {str(value).strip() for value in whole}
     numbers = all(name.isdigit() for name in found)
     return sorted(found, key=lambda name: (int(name), name) if numbers else (0, name))
 
 
 def labelled(table: TextTable, labels: list[str]) -> LabelledTexts:
     """The table as the trainer takes it; raises DubioError on a label outside `labels`."""
-    return LabelledTexts(table.texts, table.pairs, table.label_ids(labels), table.content_hash)
+    return LabelledTexts(table.texts, table.pairs, table.label_ids(labels, own=True), table.content_hash)

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from dubio.artifacts.store import Fitted
-from dubio.containers import Representations, Scores
-from dubio.data.tables import TextTable, read_table, table_of
+from dubio.containers import Representations, Scores, check_representations
+from dubio.data.tables import as_table
 from dubio.errors import DubioError
 from dubio.measures import log_mean
 from dubio.models.extraction import Extraction, extract_to
@@ -18,7 +18,7 @@ from dubio.models.extraction import extract as extract_rows
 from dubio.models.loading import AdaptedModel
 from dubio.posteriors.hosts import host_under
 from dubio.posteriors.sampling import sample_both, sampler_of
-from dubio.workflow.evaluation import Evaluation, check_predictions, evaluate, promise
+from dubio.workflow.evaluation import Evaluation, check_fitted, check_predictions, evaluate, promise
 from dubio.workflow.fitting import Fit, FitPlan, fit_methods
 from dubio.workflow.opening import open_artifact, read_posteriors
 from dubio.workflow.saving import save
@@ -28,12 +28,13 @@ __all__ = ["Evaluation", "evaluate", "extract", "fit", "open_artifact", "promise
 
 
 def extract(
-    model: AdaptedModel, rows: TextTable | Sequence[str] | str | Path, *, cache: str | Path | None = None,
+    model: AdaptedModel, rows: Any, *, cache: str | Path | None = None,
     posteriors: str | Path | None = None, mean_of: str | None = None, show: bool = False,
 ) -> Representations:  # fmt: skip
     """One forward pass: features `[N, d]`, logits `[N, C]`, and labels and groups `[N]` where the rows have labels.
 
-    rows: a table, a file to read one from (of questions, for a model that answers by letters), or texts.
+    rows: a table, a file to read one from (of questions, for a model that answers by letters), a data frame, a
+    datasets.Dataset or a list of mappings, read as a file of these columns is, or a list of texts.
     cache: folder of shards from which a killed run resumes.
     posteriors: adapter folder whose posteriors' samples are drawn as well. mean_of: the one of them whose mean
     prediction (and mean features) take the place of the adapter's own.
@@ -41,9 +42,9 @@ def extract(
     """
     if mean_of is not None and posteriors is None:
         raise DubioError(f"mean_of={mean_of!r} needs the folder of the posterior; give posteriors=")
-    if isinstance(rows, str | Path):
-        rows = read_table(rows, template=False if model.choices is None else model.choices.template)
-    table = rows if isinstance(rows, TextTable) else table_of(list(rows))
+    if not isinstance(model, AdaptedModel):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise DubioError(f"extract takes a loaded model and rows, not a {type(model).__name__}; load the model first")
+    table = as_table(rows, False if model.choices is None else model.choices.template)
     labels = None if table.raw_labels is None else table.label_ids(model.labels)
     how = Extraction(show=show)
     if cache is None:
@@ -75,6 +76,9 @@ def fit(
     in `left_out` of the result. Raises DubioError on too few errors in calibration, missing labels, an unknown method,
     or methods without softmax_response, which the others have to beat.
     """
+    given = [("train", train)] if train is not None else []
+    for name, table in [*given, ("calibration", calibration)]:
+        check_representations(table, name)
     return fit_methods(train, calibration, head, FitPlan(methods, share, seed, show))
 
 
@@ -83,6 +87,8 @@ def score(fitted: Fitted, rows: Representations, method: str | None = None) -> S
 
     Raises DubioError where that method was not fitted.
     """
+    check_fitted(fitted)
+    check_representations(rows, "rows")
     name = method or fitted.choice.method
     if name not in fitted.methods:
         raise DubioError(f"{name!r} was not fitted; there are: {', '.join(fitted.methods)}")
