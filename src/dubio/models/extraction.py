@@ -22,6 +22,7 @@ from dubio.files import sha256_json
 from dubio.models.cache import StoredRepresentations, is_shard, save_shard
 from dubio.models.embeddings import check_rows
 from dubio.models.loading import AdaptedModel
+from dubio.models.threads import alone
 from dubio.progress import progress
 
 
@@ -127,10 +128,11 @@ def forward_rows(model: AdaptedModel, block: Block, how: Extraction, advance: An
 
 def tokenize(model: AdaptedModel, texts: Sequence[str], pairs: Sequence[str] | None) -> dict[str, list[list[int]]]:
     """Token ids (and segment ids where the tokenizer makes them), truncated to the model's length, not padded."""
-    encoded = model.tokenizer(
-        list(texts), None if pairs is None else list(pairs),
-        truncation=True, max_length=model.max_length, padding=False, return_attention_mask=False,
-    )  # fmt: skip
+    with alone(model.tokenizer):  # which keeps the length of the last call
+        encoded = model.tokenizer(
+            list(texts), None if pairs is None else list(pairs),
+            truncation=True, max_length=model.max_length, padding=False, return_attention_mask=False,
+        )  # fmt: skip
     if model.unread:
         check_rows(model.tokenizer, model.unread, list(texts), encoded["input_ids"])
     return {key: encoded[key] for key in ("input_ids", "token_type_ids") if key in encoded}

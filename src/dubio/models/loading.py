@@ -8,6 +8,7 @@ import json
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
@@ -29,6 +30,7 @@ from dubio.models.padding import pad_fact
 from dubio.models.patterns import check_patterns
 from dubio.models.prompts import is_prefix, is_prompted, run_prompted, virtual_tokens
 from dubio.models.sites import Site, find_site
+from dubio.models.threads import alone, catching, keeps_state, settle, together
 from dubio.safe_reading import read_object
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -68,6 +70,10 @@ class AdaptedModel:
         """The classification head, an independent float32 copy: features -> logits."""
         return self.site.head
 
+    @cached_property
+    def _keeps_state(self) -> bool:
+        return keeps_state(self.model)
+
     def forward(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Features `[n, d]` and logits `[n, C]` of a padded batch, float32; logits are the float32 head's."""
         features, _ = self.run(batch)
@@ -75,21 +81,17 @@ class AdaptedModel:
             return features, self.head(features.cpu()).to(features.device)
 
     def run(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Features `[n, d]` float32, and the logits `[n, C]` that the model itself computed."""
-        seen: list[Tensor] = []
+        """Features `[n, d]` float32, and the logits `[n, C]` that the model itself computed; from any thread."""
         inputs = {key: value for key, value in batch.items() if key in self.inputs}
         decoder = self.site.pooling == "last"
         positions = (batch["attention_mask"].cumsum(dim=1) - 1).clamp(min=0) if decoder else None
-        hook = self.site.module.register_forward_pre_hook(lambda _, args: seen.append(args[0]) if args else None)
-        try:
-            with torch.inference_mode(), warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                if isinstance(self.model, PeftModel) and is_prompted(self.model):
-                    output = run_prompted(self.model, inputs, positions)
-                else:
-                    output = self.model(**inputs, **({} if positions is None else {"position_ids": positions}))
-        finally:
-            hook.remove()
+        settle(self.device)
+        turn = alone if self._keeps_state else together
+        with turn(self.site.module), catching(self.site.module) as seen, torch.inference_mode():
+            if isinstance(self.model, PeftModel) and is_prompted(self.model):
+                output = run_prompted(self.model, inputs, positions)
+            else:
+                output = self.model(**inputs, **({} if positions is None else {"position_ids": positions}))
         if not seen:
             raise ProofError(f"{self.family}: the model goes past its head, so dubio cannot see what enters it")
         return self.site.pool(seen[-1], batch), output.logits.float()

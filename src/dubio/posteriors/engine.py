@@ -2,7 +2,8 @@
 
 In: a base classifier without adapters, the site of its head, an `AdapterStack`. Out: features `[S, n, d]` and logits
 `[S, n, C]`. Blocks below the first adapted one see n rows; from there on S * n rows, sample-major. Layers are swapped
-in a context and hooks removed after it, so that the model is as it was, also after an exception.
+in a context and hooks removed after it, so that the model is as it was, also after an exception; the threads that share
+a base take turns.
 """
 
 import hashlib
@@ -19,6 +20,7 @@ from torch.func import functional_call
 
 from dubio.errors import ProofError
 from dubio.models.sites import Site
+from dubio.models.threads import alone, settle
 from dubio.posteriors.blocks import Skip, blocks_of, entering, expander, has_trunk, runs_together
 from dubio.posteriors.recomputing import recomputed
 from dubio.posteriors.stack import AdapterStack, Layout, StackedDense, StackedLinear, stacked_layers, swapped
@@ -68,10 +70,15 @@ class StackEngine:
     @cached_property
     def _places(self) -> "_Places":
         """Found once: what is looked up anew at every batch costs a small batch a tenth of its time."""
-        name = next(name for name, module in self.model.named_modules() if module is self.site.module)
-        layers = stacked_layers(self.model, self.stack, Layout(1))
-        within = {n: layer for n, layer in layers.items() if not n.startswith(name)}
-        return _Places(name, within, *blocks_of(self.model, within), tail_of(self.model))
+        with alone(self.site.module):  # while another engine is in, the base is not as it is
+            name = next(name for name, module in self.model.named_modules() if module is self.site.module)
+            layers = stacked_layers(self.model, self.stack, Layout(1))
+            within = {n: layer for n, layer in layers.items() if not n.startswith(name)}
+            return _Places(name, within, *blocks_of(self.model, within), tail_of(self.model))
+
+    @cached_property
+    def _device(self) -> str:
+        return str(next(self.model.parameters()).device)
 
     @property
     def below(self) -> int:
@@ -85,13 +92,15 @@ class StackEngine:
         trunk: what enters the first adapted block, `[rows, T, d]`; what lies below is then left out.
         """
         catch, (name, within, below, blocks, tail) = Catch(), self._places
-        for layer in within.values():
-            layer.layout = layout
         standing: dict[str, nn.Module] = {} if trunk is None else {which: Skip() for which in below}
-        if self.recompute:
-            blocks, within = recomputed(blocks, within, tail, layout)
-            standing, tail = {**standing, **blocks}, None
+        settle(self._device)
         with ExitStack() as leaving:
+            leaving.enter_context(alone(self.site.module))
+            for layer in within.values():
+                layer.layout = layout
+            if self.recompute:
+                blocks, within = recomputed(blocks, within, tail, layout)
+                standing, tail = {**standing, **blocks}, None
             leaving.enter_context(swapped(self.model, {**within, **standing, name: catch}))
             hooks = [] if trunk is None else [(next(iter(blocks.values())), entering(trunk))]
             hooks += [] if own_rows else [(block, expander(layout)) for block in blocks.values()]
@@ -140,7 +149,10 @@ class StackEngine:
         inputs: dict[str, Any] = {key: value for key, value in batch.items() if key in self.inputs}
         if self.site.pooling == "last":
             inputs |= {"position_ids": (batch["attention_mask"].cumsum(dim=1) - 1).clamp(min=0), "use_cache": False}
-        with swapped(self.model, {first: catch, **{other: Skip() for other in rest}, name: Catch()}):
+        settle(self._device)
+        with alone(self.site.module), swapped(
+            self.model, {first: catch, **{other: Skip() for other in rest}, name: Catch()}
+        ):  # fmt: skip
             self.model(**inputs)
         return catch.seen
 

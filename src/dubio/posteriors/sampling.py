@@ -20,6 +20,7 @@ from dubio.files import atomic_path, sha256_json
 from dubio.models.cache import map_arrays
 from dubio.models.extraction import Block, Extraction, batches, blocks_of, pad, shard_key, tokenize
 from dubio.models.loading import AdaptedModel
+from dubio.models.threads import alone
 from dubio.posteriors.engine import StackEngine
 from dubio.posteriors.forms import form_of
 from dubio.posteriors.linearised import LinearEngine
@@ -62,7 +63,8 @@ class Sampler:
                 other = "other letters or another prompt" if what == "letters" else f"another {what}"
                 raise DubioError(f"posterior {self.stored.name} belongs to {other}; make it again on this one")
         on_device = {name: moved(value, self.host.device) for name, value in values.items()}
-        stack, rate = form_of(self.stored.form, self.host)(on_device), self.stored.posterior.token_rate
+        with alone(self.host.site.module):  # whose layers are looked at
+            stack, rate = form_of(self.stored.form, self.host)(on_device), self.stored.posterior.token_rate
         return StackEngine(self.host.model, self.host.site, stack, self.host.inputs, rate, self.seed)
 
     @property

@@ -18,6 +18,7 @@ from torch.nn.utils.rnn import pad_sequence
 from dubio.files import sha256_json
 from dubio.models.extraction import batches, pad
 from dubio.models.loading import AdaptedModel
+from dubio.models.threads import alone
 from dubio.posteriors.engine import StackEngine
 
 LIMIT = 2 << 30  # bytes of hidden states
@@ -54,6 +55,10 @@ class Trunks:
         """
         if not engine.below:
             return None
+        with alone(self):
+            return self._read(engine, host, tokens)
+
+    def _read(self, engine: StackEngine, host: AdaptedModel, tokens: Mapping[str, list[list[int]]]) -> Trunk | None:
         own = {name: host.hashes[name] for name in ("base", "config")}
         key = sha256_json([own, host.precision, host.device, engine.below, tokens])
         if key in self.kept:
