@@ -160,7 +160,7 @@ def test_numbers_that_are_none_are_refused(tmp_path):
 
 
 def test_shards_appear_whole_or_not_at_all(tmp_path, monkeypatch):
-    def torn(tensors, path):
+    def torn(tensors, path, metadata):
         path.write_bytes(b"half of it")
         raise KeyboardInterrupt
 

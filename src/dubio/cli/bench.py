@@ -10,8 +10,10 @@ from dubio.errors import DubioError
 from dubio.experiments.config import Grid, read_config
 from dubio.experiments.outcome import Outcome, keys_in, read_outcome
 from dubio.experiments.published import Number, chosen, of_source, read_published
+from dubio.experiments.seals import is_config_of
 from dubio.experiments.steps import Cell
 from dubio.files import check_folder
+from dubio.safe_reading import FACTS, read_object
 
 CONFIG, CELLS = "config.yaml", "cells.json"
 
@@ -153,6 +155,8 @@ def read_results(folder: Path, whose: str = "own") -> tuple[Grid, list[Outcome]]
     known = keys_in(folder / CELLS)
     if known is None and (folder / CELLS).exists():
         raise DubioError(f"{folder / CELLS} is damaged; run the grid again, which does nothing twice")
+    if known is not None and not is_config_of(read_object(folder / CELLS, limit=FACTS), folder / CONFIG):
+        raise DubioError(f"{folder / CONFIG} is not the one that was run; run the grid again, which does nothing twice")
     cells = sorted(path for path in folder.glob("*.json") if path.name != CELLS)
     outcomes = {path.stem: read_outcome(path, path.with_suffix(".parquet")) for path in cells
                 if known is None or path.stem in known}  # fmt: skip

@@ -14,7 +14,7 @@ from dubio.experiments.steps import OWN, Step
 from dubio.experiments.store import StepStore
 from dubio.heads import build_head, load_head_arrays
 from dubio.measures import log_mean
-from dubio.models.cache import map_arrays
+from dubio.models.cache import read_arrays
 from dubio.safe_reading import read_json
 from dubio.scores.registry import METHODS, get_method, sampled_names
 from dubio.workflow.evaluation import evaluate
@@ -45,9 +45,9 @@ def judge(step: Step, folder: Path, store: StepStore) -> dict[str, Any]:
 
 def rows_of(here: Path, drawn: Mapping[str, Path], name: str, whose: str) -> Representations:
     """One table of a cell: the adapter's own rows with all samples, or the mean of one posterior's."""
-    arrays = map_arrays(here / f"{name}.safetensors")
+    arrays = read_arrays(here / f"{name}.safetensors", sealed=False)
     paths = {p: folder / f"{name}.safetensors" for p, folder in drawn.items() if name != "train" or p == whose}
-    found = {p: map_arrays(path) for p, path in paths.items() if path.exists()}
+    found = {p: read_arrays(path, sealed=False) for p, path in paths.items() if path.exists()}
     samples = {p: np.asarray(table["samples"]) for p, table in found.items()}
     labels, groups = arrays.get("labels"), arrays.get("groups")
     if whose not in found:
@@ -59,5 +59,5 @@ def rows_of(here: Path, drawn: Mapping[str, Path], name: str, whose: str) -> Rep
 
 def _head(here: Path) -> Any:
     head = build_head(read_json(here / f"{HEAD}.json"))
-    load_head_arrays(head, map_arrays(here / f"{HEAD}.safetensors"))
+    load_head_arrays(head, read_arrays(here / f"{HEAD}.safetensors", sealed=False))
     return head

@@ -8,14 +8,12 @@ pooled      represent of every seed   -> TABLE.safetensors: their mean features 
 """
 
 import time
-from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import save_file
 
 from dubio.adapters.training import LabelledTexts, TrainingPlan, train_adapter
 from dubio.containers import Representations
@@ -24,10 +22,10 @@ from dubio.experiments.config import DataSet
 from dubio.experiments.splits import Split, read_split
 from dubio.experiments.steps import Step
 from dubio.experiments.store import StepStore
-from dubio.files import atomic_path, write_json
+from dubio.files import write_json
 from dubio.heads import head_arrays, head_spec
 from dubio.models.base import check_device
-from dubio.models.cache import map_arrays
+from dubio.models.cache import read_arrays, save_arrays
 from dubio.models.extraction import Extraction, extract
 from dubio.models.letters import Choices, as_choices
 from dubio.models.loading import AdaptedModel, load
@@ -112,8 +110,8 @@ def represent(step: Step, folder: Path, store: StepStore) -> dict[str, Any]:
             arrays["labels"] = table.label_ids(model.labels)
         if name == "calibration":
             arrays["groups"] = repeats(table)
-        _save(path, arrays)
-    _save(folder / f"{HEAD}.safetensors", dict(head_arrays(model.head)))
+        save_arrays(path, arrays)
+    save_arrays(folder / f"{HEAD}.safetensors", dict(head_arrays(model.head)))
     write_json(folder / f"{HEAD}.json", head_spec(model.head))
     return {"rows": split.rows, "dropped": dict(split.dropped), "seconds": round(time.perf_counter() - start, 3)}
 
@@ -145,7 +143,7 @@ def samples(step: Step, folder: Path, store: StepStore) -> dict[str, Any]:
             else:
                 features, drawn = _draw(model, sampler, table)
             spent[name] = round(time.perf_counter() - start, 3)
-            _save(path, {"features": features, "samples": drawn})
+            save_arrays(path, {"features": features, "samples": drawn})
     return {"seconds": spent}
 
 
@@ -154,10 +152,11 @@ def pooled(step: Step, folder: Path, store: StepStore) -> dict[str, Any]:
     for name in step.facts["tables"]:
         if name == "train":
             continue
-        seen = [map_arrays(store.folder(need.kind, need.key) / f"{name}.safetensors") for need in step.needs.values()]
+        seen = [read_arrays(store.folder(need.kind, need.key) / f"{name}.safetensors", sealed=False)
+                for need in step.needs.values()]  # fmt: skip
         drawn = np.stack([log_softmax(arrays["logits"]).astype(np.float32) for arrays in seen])
         features = np.stack([arrays["features"] for arrays in seen]).mean(axis=0, dtype=np.float32)
-        _save(folder / f"{name}.safetensors", {"features": features, "samples": drawn})
+        save_arrays(folder / f"{name}.safetensors", {"features": features, "samples": drawn})
     return {"samples": len(step.needs)}
 
 
@@ -230,8 +229,3 @@ def _costs(stored: Stored) -> dict[str, Any]:
     seconds, size = seconds_and_bytes(stored)
     return {"made_seconds": round(seconds, 3), "bytes": size, "stored": stored.posterior.stored,
             "samples": stored.samples}  # fmt: skip
-
-
-def _save(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
-    with atomic_path(path) as temporary:
-        save_file({name: np.ascontiguousarray(value) for name, value in arrays.items()}, temporary)

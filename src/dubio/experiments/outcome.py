@@ -24,6 +24,7 @@ from pyarrow import parquet
 from dubio.arrays import Bool, Float64
 from dubio.containers import Representations
 from dubio.errors import DubioError
+from dubio.experiments.seals import SEALED, check_rows, sealed, unsealed
 from dubio.experiments.steps import Step
 from dubio.files import atomic_path, write_json
 from dubio.measures import log_complement, log_mean
@@ -50,12 +51,12 @@ def save_outcome(folder: Path, step: Step, fit: Fit, found: Evaluation, test: Re
         columns[f"loss:{name}"] = -log_p[rows, test.known_labels].astype(np.float32)
         columns[f"rank:system:{name}"] = dense_ranks(log_complement(log_p, own))
     with atomic_path(folder / ROWS) as temporary:
-        table = pa.table(columns).replace_schema_metadata({"key": step.key})
+        table = pa.table(columns).replace_schema_metadata({"key": step.key, **SEALED})
         how = {c: "BYTE_STREAM_SPLIT" for c, v in columns.items() if v.dtype != np.bool_}  # half of the usual size
         parquet.write_table(table, temporary, compression="zstd", compression_level=19, use_dictionary=False,
                             column_encoding=how)  # fmt: skip
     cell = {"model": step.cell.model, "data": step.cell.data, "seed": step.cell.seed}
-    write_json(folder / CELL, {
+    write_json(folder / CELL, sealed({
         "cell": {**cell, "predictions": step.facts["predictions"]},
         "key": step.key,
         "steps": {str(need): need.key for need in step.needs.values()},
@@ -68,7 +69,7 @@ def save_outcome(folder: Path, step: Step, fit: Fit, found: Evaluation, test: Re
         "calibration": calibration_of(fit),
         "methods": {name: {"fit_seconds": round(m.fit_seconds, 3), "ms_per_1000": round(found.milliseconds[name], 4),
                            "facts": _plain(m.score.facts_)} for name, m in fit.methods.items()},
-    })  # fmt: skip
+    }, rows=folder / ROWS))  # fmt: skip
 
 
 def systems_of(fit: Fit, test: Representations) -> dict[str, Float64]:
@@ -145,7 +146,7 @@ class Outcome:
 def keys_in(path: Path) -> dict[str, str] | None:
     """Which outcomes are of a grid as it is now, by name and key; None where the file is not there, or damaged."""
     try:
-        found = read_object(path, limit=FACTS)
+        found = unsealed(read_object(path, limit=FACTS))
         return {str(name): str(key) for name, key in found.items()}
     except (OSError, ValueError, AttributeError):
         return None
@@ -156,7 +157,9 @@ def is_whole(cell: Path, rows: Path, key: str) -> bool:
     try:
         facts = read_object(cell, limit=FACTS)
         check_file(rows)
-        return facts["key"] == key and _key_of(parquet.read_schema(rows)) == key and {"cell", "metrics"} <= {*facts}
+        schema = parquet.read_schema(rows)
+        check_rows(facts, rows, schema.metadata or {})
+        return facts["key"] == key and _key_of(schema) == key and {"cell", "metrics"} <= {*facts}
     except (OSError, ValueError, KeyError, TypeError, pa.ArrowException):
         return False
 
@@ -171,6 +174,7 @@ def read_outcome(cell: Path, rows: Path) -> Outcome:
         facts = read_object(cell, limit=FACTS)
         check_file(rows)
         table = parquet.read_table(rows)
+        check_rows(facts, rows, table.schema.metadata or {})
         columns = {name: table.column(name).to_numpy() for name in table.column_names}
         wrong, names = columns.pop("wrong"), [c.partition(":")[2] for c in columns if c.startswith("loss:")]
         systems = {n: (columns[f"wrong:{n}"], columns[f"loss:{n}"], columns[f"rank:system:{n}"]) for n in names}
@@ -181,7 +185,7 @@ def read_outcome(cell: Path, rows: Path) -> Outcome:
             raise ValueError("they are of different runs")
     except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
         raise DubioError(
-            f"{cell} and {rows.name} are not the outcome of a cell ({error}); run the grid again"
+            f"{cell} and {rows.name} are not the outcome of a cell ({' '.join(str(error).split())}); run the grid again"
         ) from error
     return Outcome(facts, wrong.astype(np.bool_), ranks, systems)
 

@@ -16,6 +16,7 @@ from typing import Any, Protocol, runtime_checkable
 from dubio.errors import DubioError
 from dubio.experiments.config import Grid, Resources, read_config
 from dubio.experiments.outcome import CELL, ROWS, is_whole, keys_in
+from dubio.experiments.seals import sealed, unsealed
 from dubio.experiments.steps import OWN, Cell, Step, cells_of, steps_of
 from dubio.experiments.store import StepStore
 from dubio.experiments.work import run_step
@@ -117,9 +118,10 @@ class Run:
             names = {f"{cell}{'' if whose == OWN else f'-{whose}'}" for cell in cells_of(self.grid)
                      for whose in (OWN, *self.grid.predictions)}  # fmt: skip
             kept = {name: key for name, key in known.items() if name in names} if self._unchanged() else {}
-            write_json(self.folder / CELLS, {**kept, **{name_of(s): s.key for s in self.last_steps(finished=True)}})
+            now = {name_of(s): s.key for s in self.last_steps(finished=True)}
             with atomic_path(self.folder / CONFIG) as copy:
                 shutil.copyfile(self.config, copy)
+            write_json(self.folder / CELLS, sealed({**kept, **now}, config=self.folder / CONFIG))
 
     def _unchanged(self) -> bool:
         """Whether the config says of every step what that of the last run said."""
@@ -165,14 +167,15 @@ class Run:
         """Copies the outcome of score steps to the results, with what all their steps took, the JSON last."""
         for step in cells:
             here, target = store.folder(step.kind, step.key), self.folder / f"{name_of(step)}.parquet"
-            facts = read_object(here / CELL, limit=FACTS)
+            facts = unsealed(read_object(here / CELL, limit=FACTS))
             facts["cell"] |= {"model": step.cell.model, "data": step.cell.data, "seed": step.cell.seed}
             records = {s.key: store.record(s.kind, s.key) for s in step.all()}
             facts["took"] = {_role(s): _cost(records[s.key]) for s in step.all() if s.cell == step.cell}
             facts["machine"] = (records[step.key] or {}).get("machine")
             with atomic_path(target) as copy:
                 shutil.copyfile(here / ROWS, copy)
-            write_text(target.with_suffix(".json"), json.dumps(facts, separators=(",", ":")) + "\n")
+            told = json.dumps(sealed(facts, rows=target), separators=(",", ":"))
+            write_text(target.with_suffix(".json"), told + "\n")
 
     def status(self) -> "Status":
         """How the grid stands, from the store."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dubio.files import make_folder, write_json
+from dubio.files import make_folder, sha256_file, write_json
 from dubio.safe_reading import FACTS, MissingFileError, read_object
 
 DONE, FAILED, COUNT, _LOCK = "step.json", "failed.json", "times", ".lock"
@@ -40,16 +40,19 @@ class StepStore:
         return _read(self.folder(kind, key) / FAILED, ("error",))
 
     def finish(self, kind: str, key: str, record: Mapping[str, Any]) -> None:
-        """Marks a step as finished, with the size of each of its files."""
+        """Marks a step as finished, with the SHA-256 of each of its files."""
         folder = self.folder(kind, key)
         (folder / FAILED).unlink(missing_ok=True)
-        write_json(folder / DONE, {**record, "files": _sizes(folder)})
+        write_json(
+            folder / DONE, {**record, "files": {name: sha256_file(path) for name, path in _files(folder).items()}}
+        )
 
     def lost(self, kind: str, key: str) -> bool:
-        """Whether a finished step has lost a file, or part of one, since; it then begins from nothing again."""
+        """Whether a file of a finished step is gone or was changed since; it then begins from nothing again."""
         folder, record = self.folder(kind, key), self.record(kind, key)
-        now = _sizes(folder)
-        if record is None or all(now.get(name) == size for name, size in record.get("files", {}).items()):
+        now = _files(folder)
+        known: dict[str, int | str] = {} if record is None else record.get("files", {})
+        if all(name in now and _is_as(now[name], was) for name, was in known.items()):
             return False
         self.reopen(kind, key)
         for path in folder.iterdir():  # a step goes on from what lies there, damaged or not
@@ -122,8 +125,13 @@ def _put_aside(path: Path) -> None:
         os.replace(path, f"{path}.damaged")  # noqa: PTH105
 
 
-def _sizes(folder: Path) -> dict[str, int]:
-    """Bytes of each file that a step has left, by its name in the folder."""
+def _files(folder: Path) -> dict[str, Path]:
+    """Each file that a step has left, by its name in the folder."""
     paths = [path for path in sorted(folder.rglob("*")) if path.is_file() and not path.name.startswith(".")]
     ours = {folder / name for name in (DONE, FAILED, COUNT, f"{DONE}.damaged", f"{FAILED}.damaged")}
-    return {path.relative_to(folder).as_posix(): path.stat().st_size for path in paths if path not in ours}
+    return {path.relative_to(folder).as_posix(): path for path in paths if path not in ours}
+
+
+def _is_as(path: Path, was: int | str) -> bool:
+    """Whether a file has the SHA-256, or (in records of before) the size, that it had."""
+    return path.stat().st_size == was if isinstance(was, int) else sha256_file(path) == was

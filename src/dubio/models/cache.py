@@ -2,8 +2,10 @@
 
 A shard's name is the hash of everything that determines its numbers: base, adapter, head, tokenizer, precision,
 maximum length, and the texts themselves. So a killed run resumes with the missing shards and nothing is ever stale.
+A shard bears a checksum of its numbers, which is looked at whenever they are read.
 """
 
+import hashlib
 import json
 import math
 import struct
@@ -28,6 +30,39 @@ _TYPES: dict[str, Any] = {"F32": np.float32, "F64": np.float64, "I64": np.int64,
 
 def map_arrays(path: Path) -> dict[str, NDArray[Any]]:
     """Every tensor of a safetensors file as a read-only memory map; raises DubioError if the file is not whole."""
+    return _mapped(path)[0]
+
+
+def read_arrays(path: Path, *, sealed: bool = True) -> dict[str, NDArray[Any]]:
+    """As `map_arrays`, each byte checked against the checksum that `save_arrays` has left.
+
+    sealed: whether a file without one is refused; else it is taken for one of before. Raises DubioError where a byte
+    was changed.
+    """
+    arrays, known = _mapped(path)
+    if (sealed or known is not None) and known != _digest(path.name, arrays):
+        raise DubioError(f"{path} was changed after it was written; delete it and run again")
+    return arrays
+
+
+def save_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Writes arrays with a checksum of them and of the file's name, by atomic rename."""
+    whole = {name: np.ascontiguousarray(value) for name, value in arrays.items()}
+    with atomic_path(path) as temporary:
+        save_file(whole, temporary, {"sha256": _digest(path.name, whole)})
+
+
+def _digest(name: str, arrays: Mapping[str, NDArray[Any]]) -> str:
+    """Hex SHA-256 of names, types, shapes and numbers, whatever their order in the file."""
+    ordered = sorted(arrays.items())
+    found = hashlib.sha256(json.dumps([name, [[n, v.dtype.str, v.shape] for n, v in ordered]]).encode())
+    for _, value in ordered:
+        found.update(value.reshape(-1).view(np.uint8).data)
+    return found.hexdigest()
+
+
+def _mapped(path: Path) -> tuple[dict[str, NDArray[Any]], str | None]:
+    """(tensors, the checksum that the header tells, if it does)."""
     try:
         length = check_file(path)
         with open_file(path) as opened:
@@ -39,7 +74,8 @@ def map_arrays(path: Path) -> dict[str, NDArray[Any]]:
         whole = 8 + size + max((entry.end for entry in entries.values()), default=0)
         if length != whole:
             raise ValueError(f"{length} bytes instead of {whole}")
-        return {name: entry.map(path, 8 + size) for name, entry in entries.items()}
+        known = header.get("__metadata__", {}).get("sha256")
+        return {name: entry.map(path, 8 + size) for name, entry in entries.items()}, known
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, struct.error) as error:
         told = error.reason if isinstance(error, UnreadableError) else short(str(error), 200)
         raise DubioError(f"{path} is not a whole safetensors file ({told}); delete it and run again") from error
@@ -69,19 +105,19 @@ class _Entry(NamedTuple):
 
 def save_shard(path: Path, features: Float32, logits: Float32) -> None:
     """Writes one shard by atomic rename."""
-    with atomic_path(path) as temporary:
-        save_file({"features": features, "logits": logits}, temporary)
+    save_arrays(path, {"features": features, "logits": logits})
 
 
-def is_shard(path: Path, rows: int) -> bool:
-    """Whether a whole shard of so many rows is there; one that is damaged is to be written again."""
+def is_shard(path: Path, **shapes: tuple[int, ...]) -> bool:
+    """Whether a whole shard of float32 arrays of these names and shapes is there; any other is to be written again."""
     if not path.exists():
         return False
     try:
-        arrays = map_arrays(path)
+        arrays = read_arrays(path)
     except DubioError:
         return False
-    return set(arrays) == {"features", "logits"} and {len(array) for array in arrays.values()} == {rows}
+    fits = {name: value.shape for name, value in arrays.items() if value.dtype == np.float32}
+    return fits == shapes and len(arrays) == len(shapes)
 
 
 @dataclass(frozen=True)
@@ -104,18 +140,18 @@ class StoredRepresentations:
 
     def __iter__(self) -> Iterator[Representations]:
         start = 0
-        for at, (path, count) in enumerate(zip(self.shards, self.rows, strict=True)):
-            arrays = map_arrays(path)
-            if self.mean_of is not None:
-                arrays = {"features": arrays["features"], "logits": log_mean(arrays["log_probabilities"])}
-            if set(arrays) != {"features", "logits"} or {len(array) for array in arrays.values()} != {count}:
+        for number, (path, count) in enumerate(zip(self.shards, self.rows, strict=True)):
+            found = map_arrays(path)
+            logits, axis = ("logits", 0) if self.mean_of is None else ("log_probabilities", 1)
+            rows = [found[name].shape[at : at + 1] for name, at in (("features", 0), (logits, axis)) if name in found]
+            if rows != [(count,), (count,)]:
                 raise DubioError(f"{path} does not hold the {count} rows expected; delete it and run again")
+            arrays = read_arrays(path)
             labels = None if self.labels is None else self.labels[start : start + count]
-            samples = {name: map_arrays(paths[at])["log_probabilities"] for name, paths in self.samples.items()}
+            samples = {name: read_arrays(paths[number])["log_probabilities"] for name, paths in self.samples.items()}
             try:
-                table = Representations.of(
-                    arrays["features"], arrays["logits"], labels, samples=samples, mean_of=self.mean_of
-                )
+                own = arrays["logits"] if self.mean_of is None else log_mean(arrays["log_probabilities"])
+                table = Representations.of(arrays["features"], own, labels, samples=samples, mean_of=self.mean_of)
             except DubioError as error:
                 raise DubioError(f"{path}: {error}; delete it and run again") from error
             yield table

@@ -70,13 +70,19 @@ def extract_to(
     with progress("extracting", len(texts), show=how.show) as advance:
         for block in blocks_of(texts, pairs, how.shard_rows):
             path = cache / f"{shard_key(model, block, how)}.safetensors"
-            if is_shard(path, len(block.texts)):
+            rows = len(block.texts)
+            if is_shard(path, features=(rows, width_of(model)), logits=(rows, len(model.labels))):
                 advance(len(block.texts))
             else:
                 save_shard(path, *forward_rows(model, block, how, advance))
             paths.append(path)
             counts.append(len(block.texts))
     return StoredRepresentations(tuple(paths), tuple(counts), labels)
+
+
+def width_of(model: AdaptedModel) -> int:
+    """How many features `[n, d]` a row has."""
+    return next(layer.in_features for layer in model.head.modules() if isinstance(layer, torch.nn.Linear))
 
 
 class Block(NamedTuple):
@@ -90,7 +96,7 @@ class Block(NamedTuple):
 def shard_key(model: AdaptedModel, block: Block, how: Extraction) -> str:
     """Hex hash of all that determines a shard's numbers on one machine."""
     versions = {package.__name__: package.__version__ for package in (torch, transformers, peft)}
-    versions |= {"layout": "3", "device": torch.device(model.device).type}
+    versions |= {"layout": "4", "device": torch.device(model.device).type}
     if model.site.pooling == "last":
         versions["pad"] = str(model.site.pad)  # decides which token is read
     return sha256_json(

@@ -11,14 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.numpy import save_file
 from torch import Tensor
 
 from dubio.arrays import Float32, check_finite
 from dubio.errors import DubioError
-from dubio.files import atomic_path, sha256_json
-from dubio.models.cache import map_arrays
-from dubio.models.extraction import Block, Extraction, batches, blocks_of, pad, shard_key, tokenize
+from dubio.files import sha256_json
+from dubio.models.cache import map_arrays, read_arrays, save_arrays
+from dubio.models.extraction import Block, Extraction, batches, blocks_of, pad, shard_key, tokenize, width_of
 from dubio.models.loading import AdaptedModel
 from dubio.models.threads import alone
 from dubio.posteriors.engine import StackEngine
@@ -120,12 +119,11 @@ def sample_to(
         for block in blocks_of(texts, pairs, how.shard_rows):
             key = sha256_json([shard_key(sampler.host, block, how), sampler.key])
             path = cache / f"{key}.safetensors"
-            if not _is_whole(path, len(block.texts)):
+            if not _is_whole(path, sampler, len(block.texts)):
                 engine, start = engine or sampler.averaging(), time.perf_counter()
                 features, table = _block(sampler.host, engine, block, how, sampler.trunks)
-                with atomic_path(path) as temporary:
-                    spent = np.array([time.perf_counter() - start])
-                    save_file({"features": features, "log_probabilities": table, "seconds": spent}, temporary)
+                spent = np.array([time.perf_counter() - start])
+                save_arrays(path, {"features": features, "log_probabilities": table, "seconds": spent})
             advance(len(block.texts))
             paths.append(path)
     return tuple(paths)
@@ -159,10 +157,14 @@ def _block(
     return features, out
 
 
-def _is_whole(path: Path, rows: int) -> bool:
+def _is_whole(path: Path, sampler: Sampler, rows: int) -> bool:
+    """Whether a whole shard of so many rows, of this base's width and classes, and of all samples is there."""
     try:
-        arrays = map_arrays(path) if path.exists() else {}
+        arrays = read_arrays(path) if path.exists() else {}
     except DubioError:
         return False
-    whole = set(arrays) == {"features", "log_probabilities", "seconds"}
-    return whole and len(arrays["features"]) == arrays["log_probabilities"].shape[1] == rows
+    host, count = sampler.host, sampler.samples or sampler.stored.samples
+    wanted = {"features": (np.dtype(np.float32), (rows, width_of(host))),
+              "log_probabilities": (np.dtype(np.float32), (count, rows, len(host.labels))),
+              "seconds": (np.dtype(np.float64), (1,))}  # fmt: skip
+    return {name: (value.dtype, value.shape) for name, value in arrays.items()} == wanted
