@@ -34,6 +34,7 @@ from dubio.models.cache import map_arrays
 from dubio.safe_reading import UnreadableError, read_bytes
 from dubio.scores.base import Score, State
 from dubio.scores.registry import get_method
+from dubio.writers import stamp, tidy, turn
 
 FOLDER = "dubio"
 _SEAL = "<!-- sha256 of the text above: "
@@ -97,8 +98,16 @@ class Artifact(Fitted):
 
 
 def save_artifact(adapter: Path, artifact: Artifact, card: str) -> Path:
-    """Writes `adapter/dubio/`; returns the manifest's path. Raises DubioError where the folder cannot be written."""
+    """Writes `adapter/dubio/`; returns the manifest's path. Raises DubioError where the folder cannot be written.
+
+    Others that save into the same folder take turns: the last one whole wins.
+    """
     folder = adapter / FOLDER
+    with turn(folder) as certain:
+        return _save(folder, artifact, card, certain)
+
+
+def _save(folder: Path, artifact: Artifact, card: str, certain: bool) -> Path:
     entries = [_save_method(folder, fitted) for fitted in artifact.methods.values()]
     files = {entry.file: entry.sha256 for entry in entries}
     shared = {"errors": artifact.errors.astype(np.uint8), "fingerprint": artifact.fingerprint}
@@ -124,9 +133,7 @@ def save_artifact(adapter: Path, artifact: Artifact, card: str) -> Path:
         files=files,
     )
     write_manifest(folder / "manifest.json", manifest)
-    for path in folder.glob("*.safetensors"):  # of an earlier fit
-        if path.name not in files:
-            path.unlink(missing_ok=True)
+    tidy(folder, files, folder / "manifest.json", certain=certain)
     return folder / "manifest.json"
 
 
@@ -139,23 +146,14 @@ def load_artifact(adapter: str | Path, head: Any = None) -> tuple[Artifact, Mani
     folder = Path(adapter) / FOLDER
     path = folder / "manifest.json"
     while True:
-        seen = _written(path)
+        seen = stamp(path)
         manifest = read_manifest(path)
         try:
             return _restore(folder, manifest, head), manifest
         except ArtifactError:
-            if _written(path) == seen:
+            if stamp(path) == seen:
                 raise
             # A new fit has replaced the files that the old manifest names: read the new one.
-
-
-def _written(path: Path) -> tuple[int, int] | None:
-    """Which writing of the file stands there: the same bytes may have come and gone in between."""
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_ino, found.st_mtime_ns
 
 
 def _restore(folder: Path, manifest: Manifest, head: Any) -> Artifact:

@@ -22,6 +22,7 @@ from dubio.posteriors.base import Posterior
 from dubio.posteriors.registry import get_posterior
 from dubio.safe_reading import FACTS as MOST
 from dubio.safe_reading import MEMORY, read_bytes, read_object
+from dubio.writers import stamp, tidy, turn
 
 FOLDER, FACTS, SCHEMA = "posteriors", "posterior.json", 1
 _ROWS = "rows"
@@ -60,16 +61,15 @@ def save_posterior(adapter: Path, stored: Stored) -> Path:
     data = save(tensors)
     digest = hashlib.sha256(data).hexdigest()
     path = folder / f"tensors-{digest[:12]}.safetensors"
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(data)
     body = {
         "schema_version": SCHEMA, "name": stored.name, "facts": dict(stored.posterior.facts), "form": dict(stored.form),
         "base": dict(stored.base), "samples": stored.samples, "file": path.name, "sha256": digest,
     }  # fmt: skip
-    write_json(folder / FACTS, {**body, "digest": sha256_json(body)})
-    for other in folder.glob("*.safetensors"):
-        if other != path:
-            other.unlink(missing_ok=True)
+    with turn(folder) as certain:
+        with atomic_path(path) as temporary:
+            temporary.write_bytes(data)
+        write_json(folder / FACTS, {**body, "digest": sha256_json(body)})
+        tidy(folder, (path.name,), folder / FACTS, certain=certain)
     return folder / FACTS
 
 
@@ -81,6 +81,17 @@ def find_posteriors(adapter: Path) -> list[str]:
 def load_posterior(adapter: Path, name: str) -> Stored:
     """Reads and checks; raises ArtifactError where a file is absent, changed, or of another schema."""
     folder = adapter / FOLDER / name
+    while True:
+        seen = stamp(folder / FACTS)
+        try:
+            return _read(folder, name)
+        except ArtifactError:
+            if stamp(folder / FACTS) == seen:
+                raise
+            # It was made again in the meantime: read the new one.
+
+
+def _read(folder: Path, name: str) -> Stored:
     try:
         facts = read_object(folder / FACTS, limit=MOST)
         body = {key: value for key, value in facts.items() if key != "digest"}
