@@ -10,31 +10,34 @@ import torch
 import transformers
 from huggingface_hub import snapshot_download
 from torch import nn
-from transformers import AutoTokenizer
 from transformers.utils.hub import cached_file
 
 from dubio.errors import DubioError
 from dubio.files import sha256_file
 from dubio.models.base_settings import check_base, moved, reason_of
-from dubio.models.gguf import classifier_from, gguf_classifier, gguf_tokenizer
+from dubio.models.gguf import classifier_from, gguf_classifier
 from dubio.models.letters import Choices, fill_head
 from dubio.models.locating import locate_base
 from dubio.models.padding import settle_padding
+from dubio.models.tokenizers import check_words, find_tokenizer
 
 
 def load_base(
     base: str, labels: Sequence[str] | int | None, device: str, tokenizer_folder: Path | None = None,
-    choices: Choices | None = None,
+    choices: Choices | None = None, *, known_tokenizer: Any = None,
 ) -> tuple[nn.Module, Any, list[str]]:  # fmt: skip
     """(model in eval mode, tokenizer, names of parameters that the base lacks and that start at random).
 
     labels: class names, a number of classes, or None to keep the base's own.
     tokenizer_folder: an adapter's, whose own tokenizer is taken if it holds one: it is what the adapter was trained on.
     choices: for answer letters, in place of `labels`: the head is then the LM head's, and nothing of it is missing.
+    known_tokenizer: one that was found before, to be taken in place of the base's.
     Raises DubioError where the base is absent, holds no safetensors (or GGUF), is damaged, asks to run code of its own,
     or has fewer rows of embeddings than its tokenizer has tokens.
     """
-    model, tokenizer, missing = read_base(base, labels, device, tokenizer_folder, choices)
+    model, tokenizer, missing = read_base(
+        base, labels, device, tokenizer_folder, choices, known_tokenizer=known_tokenizer
+    )
     known = model.get_input_embeddings().num_embeddings
     if len(tokenizer) > known:
         raise DubioError(f"{base}: the tokenizer has {len(tokenizer)} tokens and the model {known}; they do not match")
@@ -43,7 +46,7 @@ def load_base(
 
 def read_base(
     base: str, labels: Sequence[str] | int | None, device: str, tokenizer_folder: Path | None = None,
-    choices: Choices | None = None,
+    choices: Choices | None = None, *, known_tokenizer: Any = None,
 ) -> tuple[Any, Any, list[str]]:  # fmt: skip
     """As `load_base`, of an adapter whose tokenizer may have tokens that the base has no embeddings for yet."""
     check_device(device)
@@ -66,12 +69,7 @@ def read_base(
             warnings.simplefilter("ignore")
             model: Any
             tokenizer: Any
-            if tokenizer_folder is not None and (tokenizer_folder / "tokenizer_config.json").is_file():
-                tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder, **safe)
-            elif gguf:
-                tokenizer = gguf_tokenizer(where, gguf["gguf_file"])
-            else:
-                tokenizer = AutoTokenizer.from_pretrained(where, **more, **safe)
+            tokenizer = known_tokenizer or find_tokenizer(base, (where, more), tokenizer_folder)
             model, info = (gguf_classifier if gguf else classifier_from)(where, options)
             if choices is not None:
                 tokenizer.truncation_side = "left"  # the end of a prompt asks for the letter
@@ -82,6 +80,8 @@ def read_base(
         raise DubioError(f"cannot load the base model {base}: {reason_of(error)}") from error
     finally:
         transformers.logging.set_verbosity(level)
+    if known_tokenizer is None:
+        check_words(tokenizer, model.get_input_embeddings().num_embeddings, str(tokenizer_folder or base))
     absent = {*info["missing_keys"], *(key[0] if isinstance(key, tuple) else key for key in info["mismatched_keys"])}
     missing = sorted(absent if choices is None else {name for name in absent if not name.startswith("score.")})
     settle_padding(model, tokenizer, fresh=labels is not None and tokenizer_folder is None)

@@ -57,7 +57,9 @@ def _features(model: AdaptedModel, files: AdapterFiles, make: Callable[[Any], nn
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.manual_seed(_SEED)
-        base, tokenizer, _ = read_base(model.base, list(model.labels), "cpu", files.folder, model.choices)
+        base, tokenizer, _ = read_base(
+            model.base, list(model.labels), "cpu", files.folder, model.choices, known_tokenizer=model.tokenizer
+        )
         fit_embeddings(base, tokenizer, files)
         made: Any = make(base)
     site = replace(find_site(made.get_base_model()), pad=model.site.pad)

@@ -33,7 +33,9 @@ def export_member(
     its head is the base's.
     """
     lettered = host.choices is not None
-    fresh, _ = load_host(host.base, host.labels, max_length=host.max_length, choices=host.choices)
+    fresh, _ = load_host(
+        host.base, host.labels, max_length=host.max_length, choices=host.choices, tokenizer=host.tokenizer
+    )
     model = fresh.model
     low = {name: layer for name, layer in stack.layers.items() if isinstance(layer, LowRank)}
     ranks = {name: layer.a.shape[1] for name, layer in low.items()}

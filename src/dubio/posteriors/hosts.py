@@ -3,9 +3,10 @@
 import inspect
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
-from dubio.models.base import base_hash, check_device, load_base
+from dubio.models.base import base_hash, check_device, load_base, read_base
 from dubio.models.base_settings import moved
 from dubio.models.embeddings import resize
 from dubio.models.letters import Choices
@@ -15,17 +16,18 @@ from dubio.models.sites import find_site
 
 def load_host(
     base: str, labels: Sequence[str], *, device: str = "cpu", precision: str = "float32",
-    max_length: int | None = 512, choices: Choices | None = None,
+    max_length: int | None = 512, choices: Choices | None = None, tokenizer: Any = None,
 ) -> tuple[AdaptedModel, list[str]]:  # fmt: skip
     """(the base as a classifier of these labels, names of the parameters that it came without).
 
     Nothing is proven here: what such a model predicts without a stack means nothing. max_length: within what the base's
-    positions allow. choices: of answer letters, which are then the labels.
+    positions allow. choices: of answer letters, which are then the labels. tokenizer: in place of the base's own.
     Raises DubioError where the base cannot be loaded, or the device is not there.
     """
     check_device(device)
     labels = labels if choices is None else choices.labels
-    loaded, tokenizer, missing = load_base(base, list(labels), "cpu", choices=choices)
+    read = load_base if tokenizer is None else partial(read_base, known_tokenizer=tokenizer)
+    loaded, tokenizer, missing = read(base, list(labels), "cpu", choices=choices)
     site = find_site(loaded)
     model: Any = moved(loaded.eval().requires_grad_(False), base, device, PRECISIONS[precision])
     inputs = frozenset({"input_ids", "attention_mask", "token_type_ids"}) & set(
@@ -42,12 +44,14 @@ def load_host(
 
 def host_under(model: AdaptedModel) -> AdaptedModel:
     """The clean base under a loaded adapter, with the adapter's tokenizer, length, device and precision."""
-    host, _ = load_host(model.base, model.labels, device=model.device, precision=model.precision, choices=model.choices)
+    host, _ = load_host(
+        model.base, model.labels, device=model.device, precision=model.precision, choices=model.choices,
+        tokenizer=model.tokenizer,
+    )  # fmt: skip
     inner: Any = model.model
     resize(host.model, inner.get_input_embeddings().num_embeddings)  # tokens may have been added
-    hashes = {**host.hashes, "tokenizer": model.hashes["tokenizer"]}
     site = replace(host.site, pad=model.site.pad)  # as the adapter reads its rows
-    return replace(host, tokenizer=model.tokenizer, max_length=model.max_length, hashes=hashes, site=site)
+    return replace(host, max_length=model.max_length, site=site)
 
 
 def hashes_of(host: AdaptedModel) -> dict[str, str]:

@@ -78,7 +78,9 @@ def read_adapter(model: AdaptedModel, folder: Path) -> Source:
     files = find_adapter(folder)
     if files is None:
         raise DubioError(f"{folder} is a whole model; a posterior over adapters needs an adapter")
-    loaded, tokenizer, _ = read_base(model.base, list(model.labels), "cpu", files.folder, model.choices)
+    loaded, tokenizer, _ = read_base(
+        model.base, list(model.labels), "cpu", files.folder, model.choices, known_tokenizer=model.tokenizer
+    )
     fit_embeddings(loaded, tokenizer, files)
     check_untouched(loaded, files)
     with warnings.catch_warnings():
