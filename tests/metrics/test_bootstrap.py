@@ -118,21 +118,13 @@ def test_paired_difference_is_on_the_same_draws():
     values = generator.normal(size=100)
     statistics = {name: lambda w, k=k: {"m": w @ (values + k) / w.sum(axis=1)} for name, k in (("a", 0.0), ("b", 0.5))}
     found = resample(statistics, [100], Bootstrap(draws=200))
-    gain = found["b"]["m"].minus(found["a"]["m"])
-    np.testing.assert_allclose(gain.draws, 0.5)  # unpaired draws would scatter by about 0.14
-    assert gain.p_value() == pytest.approx(2 / 201)
-    assert found["a"]["m"].minus(found["a"]["m"]).p_value() == 1.0
+    np.testing.assert_allclose(found["b"]["m"].draws - found["a"]["m"].draws, 0.5)  # unpaired: a scatter of about 0.14
 
 
-def test_undefined_draws_and_centring():
+def test_undefined_draws():
     half = Resampled(1.0, np.array([1.0, np.nan, np.nan]))
     assert half.interval() is None
     assert Resampled(np.nan, np.ones(4)).interval() is None
-    assert Resampled(np.nan, np.full(4, np.nan)).p_value() is None
-    low, high = Resampled(0.02, np.array([0.04, 0.05, 0.06])).interval(centred=True)
-    assert 0 <= low < 0.02 < high
-    wide = Resampled(0.5, np.array([0.0, 0.0, 1.0, 0.0])).interval(centred=True)
-    assert 0 <= wide[0] < wide[1] <= 1  # a calibration error is never above 1
 
 
 @pytest.mark.parametrize("options", [{"draws": 0}, {"level": 1.0}, {"level": 0.0}])

@@ -43,8 +43,11 @@ def test_every_row_equals_its_metric(case):
         assert table[s.method, "tie_share"].value == dm.tie_share(s.uncertainty)
         for name in DETECTION:
             row = table[s.method, name]
-            assert row.low <= row.value <= row.high
             assert row.split == "test"
+            if name.startswith("coverage_at_risk"):
+                assert "fewer than 20 errors under the threshold" in row.why
+            else:
+                assert row.low < row.value < row.high
     assert table["adapter", "nll"].value == pytest.approx(log_loss(labels, p))
     assert table["adapter", "accuracy"].value == pytest.approx(1 - errors.mean())
     assert table["adapter", "brier"].value == pytest.approx(dm.brier(p, labels))
@@ -54,7 +57,14 @@ def test_every_row_equals_its_metric(case):
     for name, scheme in (("error_probability_ece", "equal_mass"), ("error_probability_ece_equal_width", "equal_width")):
         row = table[sr.method, name]
         assert row.value == pytest.approx(dm.ece(sr.error_probability, errors, scheme=scheme))
-        assert row.low < row.value < row.high
+        assert (row.low, row.high) == (None, None)
+        assert "see the debiased one" in row.why
+        debiased = table[sr.method, f"{name}_debiased"]
+        assert 0 <= debiased.low <= debiased.value <= debiased.high
+        assert debiased.value < row.value
+    tested = table[sr.method, "error_probability_calibration_p"]  # labels were drawn from these probabilities
+    assert tested.value > 0.05
+    assert tested.why == "nothing speaks against these probabilities"
     assert (scores[1].method, "error_probability_ece") not in table
 
 

@@ -15,9 +15,12 @@ from dubio.workflow.evaluation import evaluate, promise, realise, score_all
 from dubio.workflow.saving import calibration_figures
 from workflow.workflow_cases import FAST, fitted, one_thread, parts, small_grids  # noqa: F401
 
-OWN = {"tie_share", "error_probability_ece", "error_probability_ece_equal_width", "error_probability_brier"}
+OWN = {"tie_share", "error_probability_ece", "error_probability_ece_equal_width", "error_probability_brier",
+       "error_probability_ece_debiased", "error_probability_ece_equal_width_debiased",
+       "error_probability_calibration_p"}  # fmt: skip
 GAIN = {"error_roc_auc_gain", "error_roc_auc_gain_p", "error_roc_auc_gain_p_delong"}
-ADAPTER = {"accuracy", "nll", "brier", "ece_equal_width_15", "ece_equal_mass_15"}
+ADAPTER = {"accuracy", "nll", "brier", "ece_equal_width_15", "ece_equal_mass_15", "ece_equal_width_15_debiased",
+           "ece_equal_mass_15_debiased", "calibration_p"}  # fmt: skip
 AGREEMENT = np.where(np.arange(400) % 5 == 0, np.nan, np.round(np.random.default_rng(3).random(400), 1))
 
 

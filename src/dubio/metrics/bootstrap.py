@@ -1,9 +1,9 @@
-"""Intervals and paired comparisons by resampling rows, all methods of a table on the same draws.
+"""Intervals by resampling rows, all methods of a table on the same draws.
 
 A resample is a row of counts `[N]` (how often each row was drawn), so a metric that accepts weights is resampled by a
-matrix of counts `[B, N]` without copying rows. Counts are made in chunks and never all held. Percentile intervals;
-calibration errors, whose resamples are too large on average (noise adds to an absolute value), are first shifted so
-that their mean is the measured value. Sources: Efron & Tibshirani 1993, chapters 13 and 16.
+matrix of counts `[B, N]` without copying rows. Counts are made in chunks and never all held. Percentile intervals: they
+hold where much hangs on many rows; what hangs on few errors has intervals of its own (`dubio.metrics.intervals`,
+`dubio.metrics.miscalibration`). Source: Efron & Tibshirani 1993, chapter 13.
 """
 
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -38,30 +38,13 @@ class Resampled:
     value: float
     draws: Float64
 
-    def interval(self, level: float = 0.95, *, centred: bool = False) -> tuple[float, float] | None:
-        """Percentile interval over the resamples where the metric is defined; None if that is under half of them.
-
-        centred: of a calibration error in [0, 1], shifted as the module says.
-        """
+    def interval(self, level: float = 0.95) -> tuple[float, float] | None:
+        """Percentile interval over the resamples where the metric is defined; None if that is under half of them."""
         known = self.draws[~np.isnan(self.draws)]
         if np.isnan(self.value) or 2 * len(known) < len(self.draws) or len(known) == 0:
             return None
-        if centred:
-            known = np.clip(known - known.mean() + self.value, 0.0, 1.0)
         low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2])
         return float(low), float(high)
-
-    def minus(self, other: "Resampled") -> "Resampled":
-        """The paired difference, draw by draw; both must come from one call of `resample`."""
-        return Resampled(self.value - other.value, self.draws - other.draws)
-
-    def p_value(self) -> float | None:
-        """Two-sided: twice the smaller share of draws beyond 0, at least 2 / (draws + 1); None if undefined."""
-        known = self.draws[~np.isnan(self.draws)]
-        if np.isnan(self.value) or len(known) == 0:
-            return None
-        tail = min(int((known <= 0).sum()), int((known >= 0).sum()))
-        return min(1.0, 2 * (tail + 1) / (len(known) + 1))
 
 
 def resampled_counts(strata: Sequence[int], bootstrap: Bootstrap) -> Generator[tuple[slice, Float64]]:

@@ -69,6 +69,24 @@ class CalibrationGroups:
         at_edges = np.stack([np.interp(e, r, g) for e, r, g in zip(edges, rows, gap, strict=True)])
         return np.abs(np.diff(at_edges, axis=1)).sum(axis=1) / rows[:, -1]
 
+    def members(self, scheme: str) -> Float64:
+        """`[M, N]` how much of each row lies in each bin that has any, over N: rows of `bins @ (p - y)` are gaps.
+
+        Raises DubioError on an unknown scheme.
+        """
+        total = len(self.probability)
+        if _known(scheme) == "equal_width":
+            inside = self.bin_of == np.arange(self.bins)[:, None]
+            return inside[inside.any(axis=1)] / total
+        edges = total * np.linspace(0.0, 1.0, self.bins + 1)
+        starts = self.groups.starts.astype(np.float64)
+        ends = starts + self.groups.sizes
+        inside = np.minimum(edges[1:, None], ends) - np.maximum(edges[:-1, None], starts)
+        share = np.maximum(inside, 0.0) / self.groups.sizes
+        out = np.empty((self.bins, total))
+        out[:, self.groups.order] = np.repeat(share, self.groups.sizes, axis=1) / total
+        return out
+
     def brier(self, weights: Float64) -> Float64:
         """`[B]` mean squared distance of probability and outcome under weights `[B, N]`."""
         return weighted_mean((self.probability - self.outcome) ** 2, weights)

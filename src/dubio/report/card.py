@@ -60,7 +60,7 @@ def render_card(artifact: Artifact) -> str:
         "## Figures on calibration rows",
         "",
         "Out of fold, on the fitting half; brackets: 95 % intervals. Points are over all pairs of rows, while the "
-        "choice compares rows of one fold only. ECE: of the error probability, 15 bins of equal "
+        "choice compares rows of one fold only. ECE: of the error probability, debiased, 15 bins of equal "
         "mass; it is judged on the rows that the recalibration was fitted on, so expect more on new rows.",
         "",
         *_figures(artifact),
@@ -98,15 +98,30 @@ def _figures(artifact: Artifact) -> list[str]:
             _figure(found.get((name, "error_roc_auc")), "{:.1f}", 100),
             _figure(found.get((name, "error_roc_auc_gain")), "{:+.1f}", 100),
             _figure(found.get((name, "aurc")), "{:.4f}", 1),
-            _figure(found.get((name, "error_probability_ece")), "{:.3f}", 1),
+            _figure(found.get((name, "error_probability_ece_debiased")), "{:.3f}", 1),
         )
         lines.append(f"| {mark}`{name}`{mark} | {' | '.join(cells)} |")
     adapter = [
         f"{key} {_figure(found[('adapter', metric)], '{:.3f}', 1)}"
-        for metric, key in (("accuracy", "accuracy"), ("nll", "NLL (nats)"), ("ece_equal_mass_15", "ECE (15, mass)"))
+        for metric, key in (("accuracy", "accuracy"), ("nll", "NLL (nats)"),
+                            ("ece_equal_mass_15_debiased", "debiased ECE (15, mass)"))
         if ("adapter", metric) in found
+    ]  # fmt: skip
+    if adapter:
+        lines += ["", f"The adapter itself: {'; '.join(adapter)}."]
+    tested = found.get(("adapter", "calibration_p"))
+    if tested is not None and tested.why:
+        lines += ["", f"Its probabilities, by a test of calibration: {tested.why}."]
+    return lines + _why(artifact)
+
+
+def _why(artifact: Artifact) -> list[str]:
+    """Why figures of the table have no value or no interval."""
+    shown = ("error_roc_auc", "error_roc_auc_gain", "aurc", "error_probability_ece_debiased", "accuracy", "nll")
+    missing = [f for f in artifact.calibration if f.why and f.metric in shown]
+    return [
+        line for why in dict.fromkeys(f.why for f in missing) for line in ("", f"Where figures are missing: {why}.")
     ]
-    return [*lines, "", f"The adapter itself: {'; '.join(adapter)}."] if adapter else lines
 
 
 def _left_out(artifact: Artifact) -> list[str]:
@@ -125,7 +140,7 @@ def _figure(figure: CalibrationFigure | None, pattern: str, scale: float) -> str
         return "–"
     value = pattern.format(scale * figure.value)
     if figure.low is None or figure.high is None:
-        return value
+        return f"{value} (no interval)" if figure.why else value
     return f"{value} ({pattern.format(scale * figure.low)} to {pattern.format(scale * figure.high)})"
 
 

@@ -168,7 +168,7 @@ def _reliability_panel(upper: Axes, lower: Axes, probability: Float64, errors: B
     upper.errorbar(100 * bins.confidence, 100 * bins.outcome, yerr=spread, color=BLUE, marker="o", markersize=4,
                    linewidth=1.2, elinewidth=0.8)  # fmt: skip
     both = [error_probability_ece(probability, errors, BINS, scheme) for scheme in ("equal_width", "equal_mass")]
-    upper.text(0.03, 0.97, f"ECE, {BINS} bins\nequal width {both[0]:.3f}\nequal mass {both[1]:.3f}", va="top",
+    upper.text(0.03, 0.97, f"plain ECE, {BINS} bins\nequal width {both[0]:.3f}\nequal mass {both[1]:.3f}", va="top",
                transform=upper.transAxes, fontsize=8)  # fmt: skip
     upper.set_xlim(0, 100)
     upper.set_ylim(0, 100)

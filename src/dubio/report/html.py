@@ -21,10 +21,24 @@ GLOSSARY = (
     ("AURC", "Mean risk over all coverages (0–1; lower is better). AUGRC: the same for errors per all rows (0–0.5)."),
     ("oracle", "The best possible order of the same predictions: every right row before every wrong one."),
     ("ECE", "Expected calibration error: mean distance of probability and frequency over bins (equal width or mass)."),
+    (
+        "plain, debiased ECE",
+        "Noise makes the plain one too large, even of perfect probabilities; papers report it. The "
+        "debiased one has that noise taken out, and an interval.",
+    ),
+    (
+        "p (calibrated)",
+        "How often probabilities that are exactly right would show an ECE as large. Above 0.05 nothing "
+        "speaks against them.",
+    ),
     ("Brier", "Mean squared distance of probability and outcome."),
     ("control", "The head refitted by logistic regression: a better classifier without a notion of uncertainty."),
     ("tied rows", "Rows whose uncertainty another row has too. Metrics are averages over all orders of tied rows."),
-    ("interval, p", "95 % bootstrap over rows, all methods on the same draws; p is two-sided, not corrected for many."),
+    (
+        "interval, p",
+        "95 % intervals that hold with few errors too; p is two-sided, not corrected for many. Where no "
+        "interval holds, none is shown, and the line under the table says why.",
+    ),
     ("OOD", "Out of domain: rows of another source than the test rows."),
     ("calibration rows", "Held-out rows: half to fit, choose and recalibrate, half (certification) for the promise."),
 )
@@ -57,7 +71,10 @@ def render(content: ReportContent) -> str:
         chosen=title_of(content.chosen),
         headline=headline(content),
         verdict=verdict(content),
-        comparisons=((detection, detected), (further, extended)),
+        comparisons=(
+            (detection, detected, tables.reasons(content, tables.DETECTION)),
+            (further, extended, tables.reasons(content, tables.FURTHER)),
+        ),
         system=(columns, systems),
         figures=_figures(content),
         suspects=tables.suspects(content),
@@ -72,7 +89,8 @@ def _figures(content: ReportContent) -> list[tuple[str, str, str]]:
     chosen = title_of(content.chosen)
     drawn = (
         (figures.forest(content), "Difference to softmax response",
-         "Paired difference in error ROC-AUC on test with its 95 % interval. Diamond: chosen. Squares: controls."),
+         "Paired difference in error ROC-AUC on test with its 95 % interval, where one holds. Diamond: chosen. "
+         "Squares: controls."),
         (figures.risk_coverage(content), "Risk and coverage",
          "Error rate when only the most certain rows are answered; lower is better. The first 2 % of coverage, where "
          "a single row decides, are left out. Dotted lines: the risk budget, and the coverage realised on test."),

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from dubio.metrics import Metric
+from dubio.metrics.table import BIASED
 from dubio.report.content import Cost, ReportContent, is_control, title_of
 from dubio.report.verdict import p_value, size
 
@@ -61,27 +62,31 @@ PERCENT = ("{:.1f}", 100.0)
 DETECTION = (
     Column("error_roc_auc", "error ROC-AUC, %", *PERCENT, better="↑"),
     Column("error_roc_auc_gain", "difference to softmax response, points", "{:+.1f}", 100, better="↑"),
-    Column("error_roc_auc_gain_p", "p (bootstrap)", P_VALUE),
-    Column("error_roc_auc_gain_p_delong", "p (DeLong)", P_VALUE),
+    Column("error_roc_auc_gain_p", "p", P_VALUE),
+    Column("error_roc_auc_gain_p_delong", "p (DeLong, many rows)", P_VALUE),
     Column("error_pr_auc", "error PR-AUC, %", *PERCENT, better="↑"),
     Column("aurc", "AURC", "{:.4f}", better="↓"),
     Column("fpr_at_95_tpr", "FPR at 95 % TPR, %", *PERCENT, better="↓"),
 )
 FURTHER = (
-    Column("error_probability_ece", "ECE of error probability, 15 bins, equal mass", "{:.3f}", better="↓"),
-    Column("error_probability_ece_equal_width", "the same, 15 bins, equal width", "{:.3f}", better="↓"),
+    Column("error_probability_ece_debiased", "ECE of error probability, debiased, 15 bins, equal mass", "{:.3f}",
+           better="↓"),
+    Column("error_probability_calibration_p", "p (calibrated)", P_VALUE),
+    Column("error_probability_ece", "plain ECE, equal mass", "{:.3f}", better="↓"),
+    Column("error_probability_ece_equal_width", "plain ECE, equal width", "{:.3f}", better="↓"),
     Column("error_probability_brier", "Brier of error probability", "{:.4f}", better="↓"),
     Column("tie_share", "tied rows, %", *PERCENT, better="↓"),
     Column("ood_roc_auc", "OOD ROC-AUC, %", *PERCENT, better="↑"),
     Column("ood_fpr_at_95_tpr", "OOD FPR at 95 % TPR, %", *PERCENT, better="↓"),
     Column("spearman_disagreement", "Spearman’s ρ with annotators’ disagreement", "{:+.3f}", better="↑"),
-)
+)  # fmt: skip
 SYSTEM = (
     Column("accuracy", "accuracy, %", *PERCENT, better="↑"),
     Column("nll", "NLL, nats", "{:.3f}", better="↓"),
     Column("brier", "Brier (0–2)", "{:.3f}", better="↓"),
-    Column("ece_equal_width_15", "ECE, 15 bins, equal width", "{:.3f}", better="↓"),
-    Column("ece_equal_mass_15", "ECE, 15 bins, equal mass", "{:.3f}", better="↓"),
+    Column("ece_equal_width_15", "plain ECE, 15 bins, equal width", "{:.3f}", better="↓"),
+    Column("ece_equal_mass_15_debiased", "debiased ECE, 15 bins, equal mass", "{:.3f}", better="↓"),
+    Column("calibration_p", "p (calibrated)", P_VALUE),
     Column("aurc", "AURC", "{:.4f}", better="↓"),
     Column("augrc", "AUGRC", "{:.4f}", better="↓"),
 )
@@ -97,16 +102,28 @@ def comparison(content: ReportContent, columns: Sequence[Column]) -> tuple[list[
     return kept, rows
 
 
+def reasons(content: ReportContent, columns: Sequence[Column]) -> list[str]:
+    """Why figures of the columns have no value or no interval: a sentence a reason, with the columns that it is of."""
+    found: dict[str, list[str]] = {}
+    for column in columns:
+        for method in content.scores:
+            why = content.reason(method, column.metric)
+            if why and why != BIASED and not column.metric.endswith("calibration_p"):
+                headers = found.setdefault(why, [])
+                headers += [] if column.header in headers else [column.header]
+    return [f"{', '.join(headers)}: {why}." for why, headers in found.items()]
+
+
 PRICE = (Column("samples", "samples", ""), Column("ms", "ms per 1,000", ""), Column("bytes", "kept", ""))
 
 
 def systems(content: ReportContent) -> tuple[list[Column], list[Row]]:
     """The adapter (ranked by softmax response) and every method that changes the predictions; empty without one.
 
-    With samples, milliseconds and bytes where there is a posterior, in the place of the second ECE.
+    With samples, milliseconds and bytes where there is a posterior, in the place of the plain ECE.
     """
     priced = any(c.samples for c in content.costs)
-    columns = [c for c in SYSTEM if not (priced and c.metric == "ece_equal_mass_15")]
+    columns = [c for c in SYSTEM if not (priced and c.metric == "ece_equal_width_15")]
     names = list(dict.fromkeys(m.method for m in content.metrics if m.metric.startswith("system_")))
     if not names:
         return [], []
@@ -200,7 +217,7 @@ def _print(metric: Metric | None, column: Column) -> Cell:
         return Cell(p_value(value))
     text = column.pattern.format(column.scale * value).replace("-", "−")
     if low is None or high is None:
-        return Cell(text)
+        return Cell(text, "no interval" if metric.why and metric.why != BIASED else "")
     ends = (column.pattern.format(column.scale * end).replace("-", "−") for end in (low, high))
     return Cell(text, " to ".join(ends))
 

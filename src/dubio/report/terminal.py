@@ -7,6 +7,7 @@ from rich.text import Text
 
 from dubio.metrics import Metric
 from dubio.metrics.evaluation import ADAPTER
+from dubio.metrics.miscalibration import AGAINST
 from dubio.report.content import Cost
 from dubio.report.verdict import p_value
 
@@ -14,32 +15,41 @@ REFERENCE = "softmax_response"
 
 
 def metrics_table(metrics: Sequence[Metric], split: str) -> Table:
-    """All methods with an error ROC-AUC on `split`, and their out-of-domain ROC-AUC where it was measured."""
-    known = [m for m in metrics if m.value is not None]
-    found = {(m.method, m.metric): m for m in known if m.split == split or m.metric == "ood_roc_auc"}
+    """All methods on `split`, the best error ROC-AUC first, and their out-of-domain ROC-AUC where it was measured.
+
+    Where a figure or an interval is missing, the lines under the table say why.
+    """
+    shown = [m for m in metrics if m.split == split or m.metric == "ood_roc_auc"]
+    found = {(m.method, m.metric): m for m in shown if m.value is not None}
     ranked = sorted(
-        (m for m in found.values() if m.metric == "error_roc_auc"), key=lambda m: (-m.number, m.method != REFERENCE)
+        (m for m in shown if m.metric == "error_roc_auc"),
+        key=lambda m: (-m.number if m.value is not None else 0.0, m.method != REFERENCE),
     )
     ood = any(name == "ood_roc_auc" for _, name in found)
     table = Table(
         title=f"Which predictions are wrong? ({split}; higher uncertainty = more likely wrong)",
-        caption="gain: paired difference to softmax response in points of error ROC-AUC; brackets: 95 % intervals. "
-        "ECE: of the error probability, 15 bins of equal mass.",
+        caption="\n".join(
+            [
+                "gain: paired difference to softmax response in points of error ROC-AUC; brackets: 95 % intervals. "
+                "error probability: its debiased ECE where a test speaks against it (p up to 0.05).",
+                *_reasons(shown),
+            ]
+        ),
         pad_edge=False,
     )
     table.add_column("method", no_wrap=True)
-    for header in ("error ROC-AUC %", "gain", "p", "AURC", "ECE", *(["OOD %"] if ood else [])):
+    for header in ("error ROC-AUC %", "gain", "p", "AURC", "error probability", *(["OOD %"] if ood else [])):
         table.add_column(header, justify="right", no_wrap=True)
     for row in ranked:
         cells = {name: found.get((row.method, name)) for name in _COLUMNS}
         reference = row.method == REFERENCE
         table.add_row(
             Text(row.method, style="bold" if reference else ""),
-            _with_interval(row, "{:.1f}"),
+            _with_interval(found.get((row.method, row.metric)), "{:.1f}"),
             "reference" if reference else _with_interval(cells["error_roc_auc_gain"], "{:+.1f}"),
             "–" if cells["error_roc_auc_gain_p"] is None else p_value(cells["error_roc_auc_gain_p"].number),
             _plain(cells["aurc"], "{:.4f}"),
-            _plain(cells["error_probability_ece"], "{:.3f}"),
+            _calibrated(cells["error_probability_ece_debiased"], cells["error_probability_calibration_p"]),
             *([_plain(cells["ood_roc_auc"], "{:.1f}", 100)] if ood else []),
         )
     return table
@@ -56,7 +66,8 @@ def systems_table(
     names = [method for method, metric in found if metric == "system_nll" and method != mean_of]
     table = Table(
         title=f"As systems, each by its own predictions ({split})",
-        caption="samples: adapters that are drawn. ms: of their predictions, per 1,000 rows, after the adapter's own.",
+        caption="ECE: plain, 15 bins of equal width; noise makes it too large. samples: adapters that are drawn. "
+        "ms: of their predictions, per 1,000 rows, after the adapter's own.",
         pad_edge=False,
     )
     table.add_column("system", no_wrap=True)
@@ -81,7 +92,31 @@ def systems_table(
 
 
 _SYSTEM = ("accuracy", "nll", "ece_equal_width_15", "brier", "aurc")
-_COLUMNS = ("error_roc_auc_gain", "error_roc_auc_gain_p", "aurc", "error_probability_ece", "ood_roc_auc")
+_COLUMNS = (
+    "error_roc_auc_gain",
+    "error_roc_auc_gain_p",
+    "aurc",
+    "error_probability_ece_debiased",
+    "error_probability_calibration_p",
+    "ood_roc_auc",
+)
+_EXPLAINED = {"error_roc_auc": "error ROC-AUC", "error_roc_auc_gain": "gain", "error_roc_auc_gain_p": "p"}
+
+
+def _reasons(metrics: Sequence[Metric]) -> list[str]:
+    """A line a reason why values or intervals of the table are missing."""
+    found: dict[str, list[str]] = {}
+    for m in metrics:
+        if m.why and m.metric in _EXPLAINED:
+            names = found.setdefault(m.why, [])
+            names += [] if _EXPLAINED[m.metric] in names else [_EXPLAINED[m.metric]]
+    return [f"{', '.join(names)}: {why}." for why, names in found.items()]
+
+
+def _calibrated(ece: Metric | None, test: Metric | None) -> str:
+    if ece is None or test is None:
+        return "–"
+    return "no objection" if test.number > AGAINST else f"off by {ece.number:.3f}"
 
 
 def _plain(metric: Metric | None, pattern: str, scale: float = 1) -> str:
@@ -93,5 +128,5 @@ def _with_interval(metric: Metric | None, pattern: str) -> str:
         return "–"
     value = pattern.format(100 * metric.number)
     if metric.low is None or metric.high is None:
-        return value
+        return f"{value} (no interval)" if metric.why else value
     return f"{value} ({pattern.format(100 * metric.low)} to {pattern.format(100 * metric.high)})"

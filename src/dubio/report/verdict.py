@@ -1,6 +1,9 @@
 """The verdict in words: what was chosen, whether it helped, what it costs, what it promises, and what was kept."""
 
-from dubio.metrics import Metric, error_probability_ece
+from dubio.metrics import Metric
+from dubio.metrics.calibration import BINS
+from dubio.metrics.evaluation import ADAPTER
+from dubio.metrics.miscalibration import AGAINST
 from dubio.report.content import ReportContent, title_of
 
 REFERENCE = "softmax_response"
@@ -27,10 +30,16 @@ def headline(content: ReportContent) -> str:
 
 
 def interval_of(metric: Metric, pattern: str = "{:.1f}", scale: float = 100) -> str:
-    """`a to b`, or a remark where there is no interval."""
+    """`a to b`, or why there is no interval."""
     if metric.low is None or metric.high is None:
-        return "no interval"
+        return metric.why or "no interval"
     return f"{pattern.format(scale * metric.low)} to {pattern.format(scale * metric.high)}"
+
+
+def level_of(metric: Metric, pattern: str = "{:.1f}", scale: float = 100) -> str:
+    """`95 % interval a to b`, or why there is none."""
+    words = interval_of(metric, pattern, scale)
+    return words if metric.low is None else f"95 % interval {words}"
 
 
 def p_value(value: float) -> str:
@@ -51,7 +60,7 @@ def _choice(content: ReportContent) -> str:
             f"The deciding method is {title_of(content.chosen)}. {content.why} {facts}, ROC-AUC is undefined: it needs "
             "right and wrong predictions."
         )
-    level = f"its error ROC-AUC is {100 * auc.number:.1f} % (95 % interval {interval_of(auc)})"
+    level = f"its error ROC-AUC is {100 * auc.number:.1f} % ({level_of(auc)})"
     if content.chosen == REFERENCE:
         start = f"The deciding method is softmax response. {content.why}"
         return f"{start} {facts}, {level}.{_best(content)}"
@@ -62,7 +71,7 @@ def _choice(content: ReportContent) -> str:
     p = "" if test is None else f", {p_words(test.number)}"
     return (
         f"The deciding method is {title_of(content.chosen)}. {content.why} {facts}, {level}, {100 * gain.number:+.1f} "
-        f"points against softmax response (paired, 95 % interval {interval_of(gain, '{:+.1f}')}{p}): {_believe(gain)}"
+        f"points against softmax response (paired, {level_of(gain, '{:+.1f}')}{p}): {_believe(gain)}"
     )
 
 
@@ -162,13 +171,28 @@ def _promise(content: ReportContent) -> str:
 
 
 def _probability(content: ReportContent) -> str:
-    after = content.find(content.chosen, "error_probability_ece")
-    if after is None:
+    after = _calibrated(content, content.chosen, "error_probability_ece", "error_probability_calibration_p")
+    before = _calibrated(content, ADAPTER, f"ece_equal_mass_{BINS}", "calibration_p")
+    if not after:
         return ""
-    naive = error_probability_ece(content.before, content.errors)
+    start = f"Its error probability: {after}."
+    return f"{start} 1 − the largest softmax probability, for comparison: {before}." if before else start
+
+
+def _calibrated(content: ReportContent, method: str, ece: str, test: str) -> str:
+    """`nothing speaks against it (...)` or `off by ... on average (...)`, with the figures; empty without them."""
+    found, tested = content.find(method, f"{ece}_debiased"), content.find(method, test)
+    if found is None or tested is None:
+        return ""
+    spread = level_of(found, "{:.3f}", 1)
+    if tested.number > AGAINST:
+        return (
+            f"nothing speaks against it (test of calibration, {p_words(tested.number)}; debiased ECE "
+            f"{found.number:.3f}, {spread})"
+        )
     return (
-        f"Its error probability is off by {after.number:.3f} on average ({interval_of(after, '{:.3f}', 1)}; ECE, 15 "
-        f"bins of equal mass); 1 − the largest softmax probability is off by {naive:.3f}."
+        f"off by {found.number:.3f} on average (debiased ECE, {BINS} bins of equal mass, {spread}; test of "
+        f"calibration, {p_words(tested.number)})"
     )
 
 
