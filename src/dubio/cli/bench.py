@@ -14,6 +14,7 @@ from dubio.experiments.seals import is_config_of
 from dubio.experiments.steps import Cell
 from dubio.files import check_folder
 from dubio.safe_reading import FACTS, read_object
+from dubio.showing import tell
 
 CONFIG, CELLS = "config.yaml", "cells.json"
 
@@ -58,11 +59,11 @@ def run(
         else:
             found = whole.run(LocalExecutor(together, _say))
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on from here", file=sys.stderr)
+        tell("interrupted; the same command goes on from here", file=sys.stderr)
         raise
     for step, error in found.failed.items():
-        print(f"failed {step}: {error}", file=sys.stderr)
-    print(f"outcomes: {whole.folder}")
+        tell(f"failed {step}: {error}", file=sys.stderr)
+    tell(f"outcomes: {whole.folder}")
     if not found.complete:
         raise SystemExit(1)
 
@@ -78,10 +79,10 @@ def dry(config: Path, device: str | None = None, only: Sequence[str] = ()) -> No
         raise DubioError("--only chooses among real cells, and --dry makes up its own; leave one of them out")
     found = dry_run(_on(read_config(config), device or "cpu"), _say)
     for step, error in found.failed.items():
-        print(f"failed {step}: {error}", file=sys.stderr)
+        tell(f"failed {step}: {error}", file=sys.stderr)
     if not found.complete:
         raise SystemExit(1)
-    print("everything in this config works together")
+    tell("everything in this config works together")
 
 
 def status(config: Path, data: Path | None, store: Path, results: Path, only: Sequence[str]) -> None:
@@ -91,10 +92,10 @@ def status(config: Path, data: Path | None, store: Path, results: Path, only: Se
     grid = read_config(config)
     found = Run(grid, config, _root(data), store, results, chooser(grid, only)).status()
     for kind, (done, failed, whole) in found.counts.items():
-        print(f"{kind:10} {done} of {whole}{f', {failed} failed' if failed else ''}")
+        tell(f"{kind:10} {done} of {whole}{f', {failed} failed' if failed else ''}")
     for step, error in found.failed.items():
-        print(f"failed {step}: {error}")
-    print(found.left)
+        tell(f"failed {step}: {error}")
+    tell(found.left)
 
 
 def show(
@@ -111,7 +112,7 @@ def show(
     found = compare(outcomes, metric, methods=names, draws=draws, predictions=whose)
     theirs = published_of(grid, published)
     if published is not None and grid.published is None:
-        print("note: the grid's config names no published rows, so none are shown", file=sys.stderr)
+        tell("note: the grid's config names no published rows, so none are shown", file=sys.stderr)
     made = [tables.methods_table(grid, outcomes, found, by_metric(grid, theirs))]
     if whose == "own":
         set_beside = beside.systems_beside(grid, outcomes, theirs)
@@ -119,9 +120,9 @@ def show(
                 beside.gains_beside(grid, found, by_metric(grid, theirs)))  # fmt: skip
         made += [table for table in more if table is not None]
         if set_beside is None and (told := beside.systems_without_row(grid, outcomes, theirs)):
-            print(f"note: {told}", file=sys.stderr)
+            tell(f"note: {told}", file=sys.stderr)
     for table in made:
-        print(rendering.markdown(table))
+        tell(rendering.markdown(table))
     if out is not None:
         check_folder(out)
         words = [tables.grid_title(grid, method) for method in found.methods]
@@ -129,7 +130,7 @@ def show(
         caption = "Mean ranks; bars join methods that Nemenyi’s test cannot tell apart (5 %)"
         title = grid.name if whose == "own" else f"{grid.name}, judged on the predictions of {whose}"
         rendering.save(out, title, grid.about, made, [(caption, picture)] if picture else [])
-        print(f"tables: {out / 'index.html'}")
+        tell(f"tables: {out / 'index.html'}")
 
 
 def compare_two(folder: Path, first: str, second: str | None, metric: str, draws: int, whose: str) -> None:
@@ -141,7 +142,7 @@ def compare_two(folder: Path, first: str, second: str | None, metric: str, draws
     _check_judged(grid, whose)
     second = second or tables.reference_of(metric)
     found = compare(outcomes, metric, methods=[first, second], draws=draws, predictions=whose)
-    print(rendering.markdown(tables.pair_table(found, first, second)))
+    tell(rendering.markdown(tables.pair_table(found, first, second)))
 
 
 def read_results(folder: Path, whose: str = "own") -> tuple[Grid, list[Outcome]]:
@@ -163,7 +164,7 @@ def read_results(folder: Path, whose: str = "own") -> tuple[Grid, list[Outcome]]
     old = [path.stem for path in cells if known is not None
            and (path.stem not in known or known[path.stem] != outcomes[path.stem].facts["key"])]  # fmt: skip
     if old:
-        print(f"note: not of this config, and passed over: {', '.join(old)}", file=sys.stderr)
+        tell(f"note: not of this config, and passed over: {', '.join(old)}", file=sys.stderr)
     grid = read_config(folder / CONFIG)
     kept = [o for name, o in outcomes.items() if name not in old and o.place[3] == whose]
     order = {(model, data): at for at, (model, data) in enumerate(product(grid.models, grid.data))}
@@ -225,4 +226,4 @@ def _root(data: Path | None) -> Path:
 
 
 def _say(line: str) -> None:
-    print(line, flush=True)
+    tell(line)

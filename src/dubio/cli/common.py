@@ -25,6 +25,7 @@ from dubio.models.loading import AdaptedModel, load
 from dubio.posteriors.hosts import host_under
 from dubio.posteriors.sampling import Sampler, sampler_of
 from dubio.posteriors.store import Stored
+from dubio.showing import tell
 from dubio.workflow.opening import open_artifact, read_posteriors
 from dubio.workflow.tables import Prepared, prepare
 
@@ -67,7 +68,7 @@ class Session:
         precision = self.precision or "float32"
         check_device(self.device)
         if precision == "bfloat16" and not has_bfloat16(self.device):
-            print(f"note: {self.device} has no bfloat16 products here; float32 will be faster", file=sys.stderr)
+            tell(f"note: {self.device} has no bfloat16 products here; float32 will be faster", file=sys.stderr)
         return load(
             self.adapter, base=self.base, device=self.device, precision=precision, max_length=self.max_length,
             letters=self.choices,

@@ -21,6 +21,7 @@ from dubio.posteriors.store import seconds_and_bytes
 from dubio.report.content import Cost, ReportContent
 from dubio.report.html import write_report
 from dubio.report.terminal import metrics_table, systems_table
+from dubio.showing import tell
 from dubio.workflow.evaluation import Evaluation, evaluate
 from dubio.workflow.opening import posteriors_of, teachers_of
 from dubio.workflow.tables import split_facts
@@ -54,11 +55,11 @@ def run(
     costs = [*method_costs(session, artifact, found, passes), *posterior_costs(session, passes)]
     if passes:
         wide_console().print(systems_table(found.metrics, "test", {c.method: c for c in costs}, artifact.mean_of))
-    print(artifact.choice.why, found.threshold.promise, sep="\n")
+    tell(artifact.choice.why, found.threshold.promise)
     if report is not None:
         write_json(report / "metrics.json", [asdict(metric) for metric in found.metrics])
         path = write_report(report, content(session, artifact, (tables["test"], rows), found, costs))
-        print(f"report: {path}")
+        tell(f"report: {path}")
     return found
 
 

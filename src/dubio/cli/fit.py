@@ -10,6 +10,7 @@ from dubio.errors import DubioError
 from dubio.files import check_folder
 from dubio.report.card import render_card
 from dubio.scores.registry import get_method
+from dubio.showing import tell
 from dubio.workflow.fitting import INCUMBENT, FitPlan, fit_methods
 from dubio.workflow.saving import artifact_of
 
@@ -46,13 +47,13 @@ def run(session: Session, train: str | None, calibration: str, methods: str | No
     path = save_artifact(session.folder, artifact, render_card(artifact))
     for name, why in fit.left_out.items():
         if train is not None or "train" not in get_method(name).needs:  # who gives no train rows knows
-            print(f"left out {name}: {why}")
+            tell(f"left out {name}: {why}")
     if train is None and not known:
-        print(
+        tell(
             f"note: {session.name} does not tell which rows it was trained on, so dubio could not check that no "
             "calibration row is one of them; give --train"
         )
-    print(report, fit.choice.why, f"wrote {path}", sep="\n")
+    tell(report, fit.choice.why, f"wrote {path}")
     return artifact
 
 

@@ -3,6 +3,7 @@
 Bad input ends with one line on standard error and exit code 2; anything else that goes wrong is a bug and shows itself.
 """
 
+import io
 import sys
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -11,6 +12,7 @@ import typer
 
 from dubio.cli.grids import bench
 from dubio.errors import DubioError
+from dubio.showing import plain_utf8, tell
 
 UsageError: Any = typer.BadParameter.__mro__[1]  # click's, which typer may bring along under a name of its own
 
@@ -209,6 +211,12 @@ def score(
     artifact: Artifact = None,
     letters: Letters = None,
     prompt: Prompt = None,
+    escape_formulas: Annotated[
+        bool,
+        typer.Option(
+            "--escape-formulas", help="Put ' before texts of a .csv that a spreadsheet would run (=, +, -, @ in front)."
+        ),
+    ] = False,
     executor: Annotated[str, typer.Option(help="local; ray: Parquet shards by workers of a Ray cluster.")] = "local",
     address: Annotated[str | None, typer.Option(help="Of the cluster (default: one on this machine).")] = None,
     workers: Annotated[int, typer.Option(min=1, help="Of Ray, each with a model of its own.")] = 2,
@@ -223,7 +231,9 @@ def score(
         adapter, base, device, precision, columns, max_length, cache, quiet, artifact, letters=letters, prompt=prompt
     )
     if executor == "local" and address is None:
-        run(session, table, output, (risk, delta), methods)
+        run(session, table, output, (risk, delta), methods, escape=escape_formulas)
+    elif escape_formulas:
+        raise DubioError("--escape-formulas is for one .csv, and --executor ray writes Parquet; leave it out")
     else:
         run_on(executor, session, table, output, (risk, delta), methods, (address, workers))
 
@@ -251,7 +261,13 @@ def demo(
 
 def main() -> None:
     """Entry point: bad usage and a DubioError become one line on standard error and exit code 2."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # of a terminal that knows fewer characters
+    odd = next((argument for argument in sys.argv[1:] if not plain_utf8(argument)), None)
     try:
+        if odd is not None:
+            raise DubioError(f"{odd!r} is not UTF-8; rename the file or folder")
         code = app(prog_name="dubio", standalone_mode=False)
     except DubioError as error:
         _refuse(str(error))
@@ -268,7 +284,7 @@ def main() -> None:
 
 
 def _refuse(message: str, code: int = 2) -> NoReturn:
-    print(f"dubio: {' '.join(message.split())}", file=sys.stderr)
+    tell(f"dubio: {' '.join(message.split())}", file=sys.stderr)
     raise SystemExit(code) from None
 
 

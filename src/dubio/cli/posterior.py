@@ -25,6 +25,7 @@ from dubio.posteriors.onto import (
 )
 from dubio.posteriors.registry import get_posterior
 from dubio.posteriors.store import FOLDER, Stored, save_posterior
+from dubio.showing import tell
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def run(
     stored = replace(stored, samples=samples or stored.samples, rows=hashes)
     path = save_posterior(folder, stored)
     facts = {key: value for key, value in stored.posterior.facts.items() if isinstance(value, int | float)}
-    print(f"{name}: {stored.samples} samples, {stored.posterior.stored} numbers kept, {facts}; wrote {path}")
+    tell(f"{name}: {stored.samples} samples, {stored.posterior.stored} numbers kept, {facts}; wrote {path}")
 
 
 def _on_features(

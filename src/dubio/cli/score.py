@@ -3,18 +3,27 @@
 from pathlib import Path
 
 from dubio.cli.common import Session
-from dubio.data.writing import check_fits, check_writable, write_frame
+from dubio.data.writing import check_fits, check_writable, without_formulas, write_frame
 from dubio.decisions.threshold import check_budget
 from dubio.errors import DubioError
+from dubio.showing import tell
 from dubio.workflow.evaluation import promise
 from dubio.workflow.opening import posteriors_of
 from dubio.workflow.scoring import Decision, narrowed, score_rows, with_columns
 
 
-def run(session: Session, source: str, output: Path, budget: tuple[float, float], methods: str | None = None) -> None:
-    """Input columns are kept; new ones are added, replacing any of the same name. The output appears whole."""
+def run(
+    session: Session, source: str, output: Path, budget: tuple[float, float], methods: str | None = None, *,
+    escape: bool = False,
+) -> None:  # fmt: skip
+    """Input columns are kept; new ones are added, replacing any of the same name. The output appears whole.
+
+    escape: texts of a .csv that a spreadsheet would run get a ' in front.
+    """
     check_budget(*budget)
     check_writable(output)
+    if escape and output.suffix.lower() != ".csv":
+        raise DubioError(f"--escape-formulas is for a .csv, and {output} is none; leave it out")
     check_apart(source, output)
     session = session.as_fitted()
     table = session.read(source, labels=False)
@@ -23,9 +32,10 @@ def run(session: Session, source: str, output: Path, budget: tuple[float, float]
     promised = promise(artifact, *budget)
     stored = session.prepare({"new": table}, ("new",), posteriors_of(artifact))["new"].stored
     scored = score_rows(artifact, stored, Decision.of(artifact, promised))
-    write_frame(with_columns(table.frame, scored), output)
+    frame = with_columns(table.frame, scored)
+    write_frame(without_formulas(frame) if escape else frame, output)
     answered = sum(value == "answer" for value in scored.column("decision").to_pylist())
-    print(promised.promise, f"answered {answered} of {len(table)} rows; wrote {output}", sep="\n")
+    tell(promised.promise, f"answered {answered} of {len(table)} rows; wrote {output}")
 
 
 def run_on(

@@ -27,6 +27,7 @@ from dubio.decisions.threshold import check_budget
 from dubio.errors import DubioError
 from dubio.experiments.ray_executor import connect
 from dubio.files import atomic_path
+from dubio.showing import tell
 from dubio.workflow.evaluation import promise
 from dubio.workflow.opening import posteriors_of
 from dubio.workflow.scoring import Decision, narrowed, score_rows, with_columns
@@ -98,7 +99,7 @@ def run(
         raise DubioError(cause) from error
     finally:
         ray.shutdown()
-    print(promised.promise, f"answered {answered} of {rows} rows; wrote {output}", sep="\n")
+    tell(promised.promise, f"answered {answered} of {rows} rows; wrote {output}")
 
 
 def _write(options: tuple[Any, ...], place: Path, output: Path, workers: int) -> tuple[int, int]:

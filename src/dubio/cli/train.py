@@ -13,6 +13,7 @@ from dubio.files import check_folder
 from dubio.models.letters import Choices, asked_choices
 from dubio.posteriors.registry import get_posterior
 from dubio.posteriors.trained import MEMBERS, PosteriorPlan, idle_settings, train_posterior
+from dubio.showing import tell
 from dubio.workflow.rows import held_out, label_names, labelled
 
 _SWITCH = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
@@ -67,10 +68,10 @@ def run(
         record = train_adapter(model, labels, *rows, out, plan, choices)
     else:
         record = train_posterior(posterior, model, labels, rows, out, plan, extra, choices)
-        print(f"posterior {posterior}: {record['folder']}")
+        tell(f"posterior {posterior}: {record['folder']}")
     best = record["best_epoch"]
     accuracy = record["validation_accuracy"][best - 1]
-    print(report, f"best epoch {best} of {plan.epochs}, validation accuracy {accuracy:.4f}; wrote {out}", sep="\n")
+    tell(report, f"best epoch {best} of {plan.epochs}, validation accuracy {accuracy:.4f}; wrote {out}")
 
 
 def parse_plan(settings: list[str]) -> TrainingPlan:

@@ -1,6 +1,7 @@
 """Writing a table back out, in the format that its extension names, by atomic rename."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +9,10 @@ import pyarrow as pa
 from pyarrow import csv as arrow_csv
 from pyarrow import parquet
 
-from dubio.data.arrow import ArrowTable
+from dubio.data.arrow import ArrowTable, compute
 from dubio.errors import DubioError
 from dubio.files import atomic_path, check_folder
+from dubio.showing import FORMULA, NUMBER
 
 WRITABLE = (".csv", ".jsonl", ".ndjson", ".parquet")
 _BATCH = 8192
@@ -38,6 +40,22 @@ def check_fits(frame: ArrowTable, target: Path) -> None:
         if not fits:
             raise DubioError(f"{target}: column {field.name!r} ({field.type}) does not fit a {kind[1:].upper()}; "
                              "write .parquet instead")  # fmt: skip
+
+
+def without_formulas(frame: ArrowTable) -> ArrowTable:
+    """The same rows, with a ' before every text, and name of a column, that a spreadsheet would take for a formula.
+
+    Numbers stay as they are.
+    """
+    for at, name in enumerate(frame.column_names):
+        column = frame.column(at)
+        if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+            formula = compute.match_substring_regex(column, FORMULA)
+            number = compute.match_substring_regex(column, NUMBER)
+            escaped = compute.binary_replace_slice(column, 0, 0, "'")
+            kept = compute.if_else(compute.and_not(formula, number), escaped, column)
+            frame = frame.set_column(at, name, kept)
+    return frame.rename_columns([f"'{name}" if re.match(FORMULA, name) else name for name in frame.column_names])
 
 
 def write_frame(frame: ArrowTable, target: Path) -> None:

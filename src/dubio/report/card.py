@@ -6,6 +6,7 @@ from dubio.artifacts.manifest import CalibrationFigure
 from dubio.artifacts.store import Artifact
 from dubio.report.content import title_of
 from dubio.scores.registry import get_method, is_method
+from dubio.showing import as_code, for_markdown
 
 _LOAD = """\
 ## How to use it
@@ -44,14 +45,14 @@ def render_card(artifact: Artifact) -> str:
     """The card's Markdown: what it is, the choice, figures on calibration rows, splits, use, limits."""
     model = artifact.model
     return "\n".join([
-        f"# dubio: which predictions of {_cell(model.get('adapter') or 'this adapter')} can be trusted",
+        f"# dubio: which predictions of {for_markdown(str(model.get('adapter') or 'this adapter'))} can be trusted",
         "",
         f"Fitted uncertainty for a text classifier with {len(artifact.labels)} classes "
-        f"({', '.join(_cell(label) for label in artifact.labels)}).",
+        f"({', '.join(as_code(label) for label in artifact.labels)}).",
         "For each row: an uncertainty, a calibrated probability that the prediction is wrong, and a decision to answer "
         "or abstain.",
         "",
-        *(f"- {key}: `{_cell(value)}`" for key, value in model.items() if value is not None),
+        *(f"- {key}: {as_code(str(value))}" for key, value in model.items() if value is not None),
         "",
         "## The method that decides",
         "",
@@ -70,7 +71,7 @@ def render_card(artifact: Artifact) -> str:
         "",
         "| split | rows | duplicates | SHA-256 of its content |",
         "|---|---:|---:|---|",
-        *(f"| {_cell(k)} | {s.rows} | {s.duplicates} | `{s.sha256}` |" for k, s in artifact.splits.items()),
+        *(f"| {for_markdown(k)} | {s.rows} | {s.duplicates} | `{s.sha256}` |" for k, s in artifact.splits.items()),
         "",
         f"{len(artifact.errors)} calibration rows ({int(artifact.errors.sum())} wrong) are kept for certification.",
         "",
@@ -127,7 +128,7 @@ def _why(artifact: Artifact) -> list[str]:
 def _left_out(artifact: Artifact) -> list[str]:
     if not artifact.left_out:
         return []
-    return ["Left out:", "", *(f"- `{name}`: {_cell(why)}" for name, why in artifact.left_out.items()), ""]
+    return ["Left out:", "", *(f"- `{name}`: {for_markdown(why)}" for name, why in artifact.left_out.items()), ""]
 
 
 def _rank(found: Mapping[tuple[str, str], CalibrationFigure], name: str) -> float:
@@ -142,11 +143,3 @@ def _figure(figure: CalibrationFigure | None, pattern: str, scale: float) -> str
     if figure.low is None or figure.high is None:
         return f"{value} (no interval)" if figure.why else value
     return f"{value} ({pattern.format(scale * figure.low)} to {pattern.format(scale * figure.high)})"
-
-
-def _cell(value: object) -> str:
-    """One line of text that neither ends a table cell nor starts markup."""
-    text = " ".join(str(value).split())
-    for character, escaped in (("\\", "\\\\"), ("|", "\\|"), ("<", "&lt;"), (">", "&gt;"), ("`", "'")):
-        text = text.replace(character, escaped)
-    return text

@@ -30,7 +30,7 @@ STYLE: dict[Any, Any] = {
     "axes.linewidth": 0.7, "axes.edgecolor": "#333333", "axes.grid": True, "grid.color": "#e3e3e3",
     "grid.linewidth": 0.6, "axes.axisbelow": True, "lines.linewidth": 1.5, "legend.frameon": False,
     "svg.hashsalt": "dubio", "svg.fonttype": "path", "figure.constrained_layout.use": True, "figure.facecolor": "none",
-    "axes.facecolor": "none",
+    "axes.facecolor": "none", "text.parse_math": False,
 }  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from dubio.metrics.evaluation import ADAPTER
 from dubio.metrics.miscalibration import AGAINST
 from dubio.report.content import Cost
 from dubio.report.verdict import p_value
+from dubio.showing import plain
 
 REFERENCE = "softmax_response"
 
@@ -44,7 +45,7 @@ def metrics_table(metrics: Sequence[Metric], split: str) -> Table:
         cells = {name: found.get((row.method, name)) for name in _COLUMNS}
         reference = row.method == REFERENCE
         table.add_row(
-            Text(row.method, style="bold" if reference else ""),
+            Text(plain(row.method), style="bold" if reference else ""),
             _with_interval(found.get((row.method, row.metric)), "{:.1f}"),
             "reference" if reference else _with_interval(cells["error_roc_auc_gain"], "{:+.1f}"),
             "–" if cells["error_roc_auc_gain_p"] is None else p_value(cells["error_roc_auc_gain_p"].number),
@@ -84,7 +85,7 @@ def systems_table(
     for name, cells in sorted(rows, key=nll):
         cost = costs.get(name)
         table.add_row(
-            Text(name, style="bold" if name == judged else ""),
+            Text(plain(name), style="bold" if name == judged else ""),
             _plain(cells["accuracy"], "{:.1f}", 100), *(_plain(cells[c], "{:.3f}") for c in _SYSTEM[1:]),
             str(cost.samples or "–") if cost else "–", f"{cost.ms_per_1000_rows:,.0f}" if cost else "–",
         )  # fmt: skip
