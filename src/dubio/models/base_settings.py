@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
 from transformers.quantizers.auto import AUTO_QUANTIZER_MAPPING
 from transformers.utils.hub import cached_file
 
 from dubio.errors import DubioError
-from dubio.models.foreign_code import FILES, check_model_settings
+from dubio.models.foreign_code import FILES, INDEX, check_model_settings, check_shards
 from dubio.models.locating import locate_base, not_at_hand
 from dubio.models.sizes import check_base_sizes, check_files
 from dubio.safe_reading import read_object
@@ -24,11 +23,13 @@ _PACKAGES = {
     "torchao": "torchao", "compressed-tensors": "compressed_tensors", "auto-round": "auto_round", "vptq": "vptq",
     "spqr": "spqr_quant", "higgs": "flute", "fbgemm_fp8": "fbgemm_gpu",
 }  # fmt: skip
+ADAPTER = "adapter_config.json"
 _LONGEST = 400  # characters of somebody else's reason
 
 
 def check_base(base: str) -> None:
-    """Raises DubioError for a base that is not at hand, names code of its own, or is quantised in a way that is not.
+    """Raises DubioError for a base that is not at hand, names code of its own, is quantised in a way that is not, or
+    holds an adapter besides.
 
     Its sizes must be those of its weights.
     """
@@ -38,8 +39,14 @@ def check_base(base: str) -> None:
     folder = Path(where)
     if not folder.is_dir():
         folder = _fetched(base, where, more)
+    if (folder / ADAPTER).is_file():
+        raise DubioError(
+            f"the base model {base} holds an adapter too ({ADAPTER}), which transformers would put on it; name the "
+            "base alone, or the model with that adapter merged into it"
+        )
     check_files(folder)
     check_model_settings(folder)
+    check_shards(folder)
     facts = read_object(folder / "config.json", finite=False, remedy="save the base again")
     check_base_sizes(folder, facts)
     quantised = facts.get("quantization_config")
@@ -51,8 +58,7 @@ def reason_of(error: BaseException) -> str:
     """Kind and text of somebody else's error on one line, cut between words if it is long."""
     text = " ".join(str(error).split()) or "no reason given"
     if "Unrecognized configuration class" in text:
-        kinds = len(MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES)
-        return f"transformers has no sequence classifier of this architecture, as it has of {kinds} others"
+        return "transformers has no sequence classifier for its architecture; dubio reads models that classify text"
     if len(text) > _LONGEST:
         text = text[:_LONGEST].rpartition(" ")[0] + " ..."
     return f"{type(error).__name__}: {text}"
@@ -64,7 +70,7 @@ def _fetched(base: str, name: str, more: Mapping[str, str]) -> Path:
         config: Any = cached_file(name, "config.json", **more)
     except (OSError, ValueError) as error:
         raise not_at_hand(base, error) from error
-    for file in FILES:
+    for file in (*FILES, ADAPTER, INDEX):
         with contextlib.suppress(OSError, ValueError):  # that a repository has all of them is not to be expected
             cached_file(name, file, **more)
     return Path(config).parent

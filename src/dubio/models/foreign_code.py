@@ -12,10 +12,11 @@ import transformers
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 
 from dubio.errors import DubioError
-from dubio.safe_reading import MissingFileError, read_object
+from dubio.safe_reading import FACTS, SETTINGS, MissingFileError, read_object
 
 # The files of a folder that transformers reads settings from.
 FILES = ("config.json", "tokenizer_config.json", "processor_config.json", "preprocessor_config.json")
+INDEX = "model.safetensors.index.json"
 # Ways to compute attention and experts that transformers holds itself; all others it fetches, or imports.
 _OWN_KERNELS = frozenset({None, "eager", "sdpa", "flex_attention", "batched_mm", "grouped_mm"})
 _KERNELS = ("attn_implementation", "experts_implementation")
@@ -67,6 +68,17 @@ def check_model_settings(folder: Path, files: Sequence[str] = FILES) -> None:
             )
 
 
+def check_shards(folder: Path) -> None:
+    """Raises DubioError where the list of a model's shards names anything but safetensors files of its own folder."""
+    shards = _read(folder / INDEX, FACTS).get("weight_map")
+    for name in sorted({str(shard) for shard in shards.values()}) if isinstance(shards, Mapping) else ():
+        if Path(name).name != name or not name.endswith(".safetensors"):
+            raise DubioError(
+                f"{folder}/{INDEX} names {_shown(name)}, which is no safetensors file beside it; convert the model "
+                "with save_pretrained first"
+            )
+
+
 def _known(file: str, facts: Mapping[str, Any]) -> bool:
     """Whether transformers has the class by itself, and so leaves the code beside it alone."""
     if file == "config.json":
@@ -75,10 +87,10 @@ def _known(file: str, facts: Mapping[str, Any]) -> bool:
     return named is None or hasattr(transformers, str(named))
 
 
-def _read(path: Path) -> Mapping[str, Any]:
+def _read(path: Path, limit: int = SETTINGS) -> Mapping[str, Any]:
     """A JSON object; of what is absent nothing. What is not read here must not be read by transformers either."""
     try:
-        return read_object(path, finite=False, remedy="save the model again")
+        return read_object(path, limit=limit, finite=False, remedy="save the model again")
     except MissingFileError:
         return {}
 

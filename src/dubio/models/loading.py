@@ -196,7 +196,7 @@ def _apply(files: AdapterFiles, base: str, choices: Choices | None) -> tuple[nn.
     if foreign:
         raise DubioError(
             f"{files.folder}: trained on {files.base}, does not fit {base}: {type(model).__name__} has no "
-            f"{min(foreign)}, which the adapter changes"
+            f"{min(foreign)}, which the adapter changes; it belongs to another kind of model or head"
         )
     random = [name for name in missing if not any(key.endswith(f".{name}") for key in files.shapes)]
     if random and files.task == "CAUSAL_LM":

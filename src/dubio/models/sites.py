@@ -63,7 +63,10 @@ def find_site(model: nn.Module) -> Site:
         site = known(model, parts)
         if site is not None:
             return site
-    raise ProofError(f"no classification head known in {type(model).__name__}; dubio reads the families in its README")
+    raise ProofError(
+        f"no classification head known in {type(model).__name__}; dubio reads those of BERT, RoBERTa, ELECTRA, "
+        "DistilBERT, DeBERTa, ModernBERT and what is built like them, and the `score` of decoders"
+    )
 
 
 def effective(module: nn.Module) -> nn.Module:
