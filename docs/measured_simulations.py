@@ -23,7 +23,7 @@ def gotchas() -> str:
 
 def simulations() -> dict[str, Callable[[], str]]:
     """Name in the text -> what makes its table."""
-    return {"choice": choice, "choice_better": choice_better}
+    return {"choice": choice, "choice_better": choice_better, "promise_repeats": promise_repeats}
 
 
 def choice() -> str:
@@ -56,6 +56,20 @@ def choice_better() -> str:
     ]  # fmt: skip
     header = ("wrong rows", "correlation of scores", "it is chosen")
     return "\n".join([*table(header, lines), "", said(rows)]) if rows else NOT_RUN
+
+
+def promise_repeats() -> str:
+    """How often a promise is broken where calibration rows repeat, and what it answers."""
+    rows = read("promise_repeats")
+    worlds = {"flat": "any promise is broken", "demo": "like the demo"}
+    lines = [
+        (row["pattern"], worlds[row["world"]], f"{row['broken']:.1%}", f"{row['broken_by_rows']:.1%}",
+         "–" if row["world"] == "flat" else f"{row['coverage']:.0%}")
+        for row in rows
+    ]  # fmt: skip
+    header = ("texts stand in the table", "world", "broken", "if rows counted", "answered")
+    draws, texts = (_range({row[key] for row in rows}) for key in ("draws", "texts"))
+    return "\n".join([*table(header, lines), "", f"({draws} draws a row, {texts} texts; ε = 15 %, δ = 10 %.)"])
 
 
 def _share(row: dict[str, Any] | None) -> str:

@@ -4,11 +4,15 @@ from dataclasses import replace
 
 import numpy as np
 
+import dubio
+from dubio.artifacts.store import load_artifact
 from dubio.containers import Representations
 from dubio.data.tables import table_of
+from dubio.decisions import risk_threshold
 from dubio.scores.base import fold_of
 from dubio.scores.registry import get_method
-from dubio.workflow.fitting import halves
+from dubio.workflow.evaluation import promise
+from dubio.workflow.fitting import FitPlan, fit_methods, halves
 from dubio.workflow.tables import repeats
 from synthetic import planted
 
@@ -61,3 +65,28 @@ def test_twins_no_longer_flatter_a_refitted_head():
     honest = method.build().fit(None, replace(twice, groups=np.repeat(np.arange(250), 2)))
     assert blind.facts_["cross_validated_gain"] > 0.25
     assert abs(honest.facts_["cross_validated_gain"]) < 0.12
+
+
+def test_a_promise_counts_texts_through_fit_and_artifact(tmp_path):
+    """Certification rows keep their groups; an artifact without any, as older ones are, promises as before."""
+    table = planted(rows=500, seed=3)[0]
+    three = table.take(np.repeat(np.arange(500), 3))
+    grouped, loose = (fit_methods(None, replace(three, groups=g), plan=FitPlan(("softmax_response",), show=False))
+                      for g in (np.repeat(np.arange(500), 3), None))  # fmt: skip
+    assert (loose.groups, len(np.unique(grouped.groups))) == (None, len(grouped.errors) // 3)
+    certified = grouped.chosen.certified
+    alone = risk_threshold(certified[::3], grouped.errors[::3], risk=0.3, delta=0.1)
+    for kept in (grouped, _saved(grouped, tmp_path / "grouped")):
+        found = promise(kept, 0.3)
+        assert found.threshold == alone.threshold
+        assert found.texts == alone.rows
+        assert f"({alone.rows} distinct texts)" in found.promise
+    assert promise(_saved(loose, tmp_path / "loose"), 0.3) == promise(loose, 0.3)
+    assert promise(loose, 0.3).texts is None
+
+
+def _saved(fit, folder):
+    """As it comes back from its folder."""
+    folder.mkdir()
+    dubio.save(fit, None, folder)
+    return load_artifact(folder)[0]

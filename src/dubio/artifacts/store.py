@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save
 
+from dubio.arrays import as_labels
 from dubio.artifacts.manifest import (
     SCHEMA_VERSION,
     CalibrationFigure,
@@ -58,13 +59,15 @@ class FittedScore:
 class Fitted:
     """Fitted methods by name, the choice among them, and errors `[M]` of the certification rows.
 
-    left_out: method -> why it could not be fitted.
+    left_out: method -> why it could not be fitted. groups: `[M]` numbers that certification rows share where they
+    repeat one another; None where none does.
     """
 
     methods: Mapping[str, FittedScore]
     choice: Choice
     errors: NDArray[np.bool_]
     left_out: Mapping[str, str] = field(default_factory=dict[str, str], kw_only=True)
+    groups: NDArray[np.int64] | None = field(default=None, kw_only=True)
 
     @property
     def mean_of(self) -> str | None:
@@ -110,7 +113,12 @@ def save_artifact(adapter: Path, artifact: Artifact, card: str) -> Path:
 def _save(folder: Path, artifact: Artifact, card: str, certain: bool) -> Path:
     entries = [_save_method(folder, fitted) for fitted in artifact.methods.values()]
     files = {entry.file: entry.sha256 for entry in entries}
-    shared = {"errors": artifact.errors.astype(np.uint8), "fingerprint": artifact.fingerprint}
+    shared: dict[str, NDArray[Any]] = {
+        "errors": artifact.errors.astype(np.uint8),
+        "fingerprint": artifact.fingerprint,
+    }
+    if artifact.groups is not None:
+        shared["groups"] = artifact.groups.astype(np.int64)
     for name, rows in artifact.hashes.items():
         shared[f"hashes.{name}"] = np.ascontiguousarray(rows)
     name, digest = _save_arrays(folder, "rows", shared)
@@ -181,6 +189,7 @@ def _restore(folder: Path, manifest: Manifest, head: Any) -> Artifact:
             hashes={key[7:]: as_hashes(value) for key, value in shared.items() if key.startswith("hashes.")},
             fingerprint=shared["fingerprint"],
             left_out=manifest.left_out,
+            groups=as_labels(shared["groups"], "groups", len(shared["errors"])) if "groups" in shared else None,
             calibration=tuple(manifest.calibration),
         )
     except (KeyError, DubioError) as error:

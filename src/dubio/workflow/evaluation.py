@@ -98,7 +98,7 @@ def promise(fitted: Fitted, risk: float, delta: float = 0.1) -> RiskThreshold:
     Raises DubioError on a budget outside (0, 1).
     """
     check_fitted(fitted)
-    return risk_threshold(fitted.chosen.certified, fitted.errors, risk=risk, delta=delta)
+    return risk_threshold(fitted.chosen.certified, fitted.errors, risk=risk, delta=delta, groups=fitted.groups)
 
 
 def evaluate(

@@ -106,7 +106,14 @@ def fit_methods(
                 left_out[name] = str(error)
             advance(1)
     controls = [name for name in honest if known[name].control]
-    return Fit(fitted, choose(honest, judged, controls), kept.errors, honest, judged, left_out=left_out)
+    choice = choose(honest, judged, controls)
+    return Fit(fitted, choice, kept.errors, honest, judged, left_out=left_out, groups=_repeating(kept))
+
+
+def _repeating(rows: Representations) -> NDArray[np.int64] | None:
+    """`[N]` numbers from 0 that rows share where they repeat one another; None where none does."""
+    unit = rows.units[1]
+    return unit if len(unit) and unit.max() + 1 < len(unit) else None
 
 
 def _fit_one(

@@ -47,6 +47,7 @@ def artifact_of(
         choice=fit.choice,
         errors=fit.errors,
         left_out=fit.left_out,
+        groups=fit.groups,
         model=about,
         labels=labels,
         splits=split_facts(dict(tables), check_disjoint(tables)),
