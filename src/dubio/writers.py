@@ -32,7 +32,7 @@ def turn(folder: Path) -> Generator[bool]:
     with suppress(OSError):  # Windows opens no folders, and some may be written but not read
         handle = os.open(folder, os.O_RDONLY)
     try:
-        yield handle is not None and _locked(handle) and _is_local(folder)
+        yield handle is not None and _locked(handle) and is_local(folder)
     finally:
         if handle is not None:
             os.close(handle)
@@ -81,7 +81,7 @@ def _locked(handle: int) -> bool:
             return True
 
 
-def _is_local(folder: Path) -> bool:
+def is_local(folder: Path) -> bool:
     """Whether the folder lies on a disk of this machine, as far as the system tells."""
     try:
         table = Path("/proc/self/mounts").read_text(encoding="utf-8", errors="surrogateescape")

@@ -82,7 +82,7 @@ CASES = [
 
 
 @pytest.mark.parametrize("count", [15, pytest.param(500, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("interval", [5e-3, 1e-6], indirect=True)
+@pytest.mark.parametrize("interval", [1e-6, pytest.param(5e-3, marks=pytest.mark.slow)], indirect=True)
 @pytest.mark.parametrize(("family", "kind"), CASES, ids=str)
 def test_threads_get_their_own_rows(family, kind, interval, count):
     model = loaded(family, kind)

@@ -121,8 +121,6 @@ def show(
         made += [table for table in more if table is not None]
         if set_beside is None and (told := beside.systems_without_row(grid, outcomes, theirs)):
             tell(f"note: {told}", file=sys.stderr)
-    for table in made:
-        tell(rendering.markdown(table))
     if out is not None:
         check_folder(out)
         words = [tables.grid_title(grid, method) for method in found.methods]
@@ -130,6 +128,9 @@ def show(
         caption = "Mean ranks; bars join methods that Nemenyi’s test cannot tell apart (5 %)"
         title = grid.name if whose == "own" else f"{grid.name}, judged on the predictions of {whose}"
         rendering.save(out, title, grid.about, made, [(caption, picture)] if picture else [])
+    for table in made:
+        tell(rendering.markdown(table))
+    if out is not None:
         tell(f"tables: {out / 'index.html'}")
 
 

@@ -32,7 +32,7 @@ AGREEMENT = "agreement"
 def run(
     session: Session, test: str, ood: str | None, report: Path | None, budget: tuple[float, float], draws: int = 1000
 ) -> Evaluation:
-    """Checks options, tables and artefact before the forward pass; prints the table and writes the report."""
+    """Checks options, tables and artefact before the forward pass; writes the report, and then prints the table."""
     check_budget(*budget)
     if report is not None:
         check_folder(report)
@@ -51,15 +51,17 @@ def run(
     rows = prepared["test"].load()
     strange = prepared["ood"].load() if ood is not None else None
     found = evaluate(artifact, rows, ood=strange, agreement=agreement, budget=budget, draws=draws)
-    wide_console().print(metrics_table(found.metrics, "test"))
     costs = [*method_costs(session, artifact, found, passes), *posterior_costs(session, passes)]
+    written = None
+    if report is not None:
+        write_json(report / "metrics.json", [asdict(metric) for metric in found.metrics])
+        written = write_report(report, content(session, artifact, (tables["test"], rows), found, costs))
+    wide_console().print(metrics_table(found.metrics, "test"))
     if passes:
         wide_console().print(systems_table(found.metrics, "test", {c.method: c for c in costs}, artifact.mean_of))
     tell(artifact.choice.why, found.threshold.promise)
-    if report is not None:
-        write_json(report / "metrics.json", [asdict(metric) for metric in found.metrics])
-        path = write_report(report, content(session, artifact, (tables["test"], rows), found, costs))
-        tell(f"report: {path}")
+    if written is not None:
+        tell(f"report: {written}")
     return found
 
 

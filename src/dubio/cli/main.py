@@ -3,7 +3,6 @@
 Bad input ends with one line on standard error and exit code 2; anything else that goes wrong is a bug and shows itself.
 """
 
-import io
 import sys
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -11,6 +10,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from dubio.cli.grids import bench
+from dubio.cli.output import lasting_output
 from dubio.errors import DubioError
 from dubio.showing import plain_utf8, tell
 
@@ -250,6 +250,19 @@ def methods() -> None:
 
 
 @app.command()
+def cache(
+    cache: Cache = None,
+    prune: Annotated[
+        str | None, typer.Option(help="Remove what was not used for longest until so much is left: 5GB, 500MB, 0.")
+    ] = None,
+) -> None:
+    """Show the cache of representations, or make it smaller; what a running process uses stays."""
+    from dubio.cli.cache import run
+
+    run(cache, prune)
+
+
+@app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for adapter, tables, metrics and report.")] = Path("runs/demo"),
 ) -> None:
@@ -261,14 +274,17 @@ def demo(
 
 def main() -> None:
     """Entry point: bad usage and a DubioError become one line on standard error and exit code 2."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # of a terminal that knows fewer characters
+    with lasting_output():
+        _main()
+
+
+def _main() -> None:
     odd = next((argument for argument in sys.argv[1:] if not plain_utf8(argument)), None)
     try:
         if odd is not None:
             raise DubioError(f"{odd!r} is not UTF-8; rename the file or folder")
         code = app(prog_name="dubio", standalone_mode=False)
+        print(end="", flush=True)  # a disk that is full is told now
     except DubioError as error:
         _refuse(str(error))
     except typer.Abort:

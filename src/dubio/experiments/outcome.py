@@ -174,7 +174,6 @@ def read_outcome(cell: Path, rows: Path) -> Outcome:
         facts = read_object(cell, limit=FACTS)
         check_file(rows)
         table = parquet.read_table(rows)
-        check_rows(facts, rows, table.schema.metadata or {})
         columns = {name: table.column(name).to_numpy() for name in table.column_names}
         wrong, names = columns.pop("wrong"), [c.partition(":")[2] for c in columns if c.startswith("loss:")]
         systems = {n: (columns[f"wrong:{n}"], columns[f"loss:{n}"], columns[f"rank:system:{n}"]) for n in names}
@@ -183,6 +182,7 @@ def read_outcome(cell: Path, rows: Path) -> Outcome:
         _ = {name: {**figures} for name, figures in {**facts["metrics"]}.items()}
         if _key_of(table.schema) != facts["key"]:
             raise ValueError("they are of different runs")
+        check_rows(facts, rows, table.schema.metadata or {})
     except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
         raise DubioError(
             f"{cell} and {rows.name} are not the outcome of a cell ({' '.join(str(error).split())}); run the grid again"

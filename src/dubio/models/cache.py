@@ -23,6 +23,7 @@ from dubio.containers import Representations, concatenate
 from dubio.errors import DubioError
 from dubio.files import atomic_path
 from dubio.measures import log_mean
+from dubio.models.cache_limit import use
 from dubio.safe_reading import FACTS, UnreadableError, check_file, open_file, short
 
 _TYPES: dict[str, Any] = {"F32": np.float32, "F64": np.float64, "I64": np.int64, "U8": np.uint8, "BOOL": np.bool_}
@@ -147,6 +148,7 @@ class StoredRepresentations:
             if rows != [(count,), (count,)]:
                 raise DubioError(f"{path} does not hold the {count} rows expected; delete it and run again")
             arrays = read_arrays(path)
+            use([path, *(paths[number] for paths in self.samples.values())])
             labels = None if self.labels is None else self.labels[start : start + count]
             samples = {name: read_arrays(paths[number])["log_probabilities"] for name, paths in self.samples.items()}
             try:

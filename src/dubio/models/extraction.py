@@ -20,6 +20,7 @@ from dubio.containers import Representations, concatenate
 from dubio.errors import DubioError
 from dubio.files import sha256_json
 from dubio.models.cache import StoredRepresentations, is_shard, save_shard
+from dubio.models.cache_limit import use
 from dubio.models.embeddings import check_rows
 from dubio.models.loading import AdaptedModel
 from dubio.models.threads import alone
@@ -72,9 +73,11 @@ def extract_to(
             path = cache / f"{shard_key(model, block, how)}.safetensors"
             rows = len(block.texts)
             if is_shard(path, features=(rows, width_of(model)), logits=(rows, len(model.labels))):
+                use([path])
                 advance(len(block.texts))
             else:
                 save_shard(path, *forward_rows(model, block, how, advance))
+                use([path], written=path.stat().st_size)
             paths.append(path)
             counts.append(len(block.texts))
     return StoredRepresentations(tuple(paths), tuple(counts), labels)

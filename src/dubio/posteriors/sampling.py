@@ -17,6 +17,7 @@ from dubio.arrays import Float32, check_finite
 from dubio.errors import DubioError
 from dubio.files import sha256_json
 from dubio.models.cache import map_arrays, read_arrays, save_arrays
+from dubio.models.cache_limit import use
 from dubio.models.extraction import Block, Extraction, batches, blocks_of, pad, shard_key, tokenize, width_of
 from dubio.models.loading import AdaptedModel
 from dubio.models.threads import alone
@@ -119,11 +120,14 @@ def sample_to(
         for block in blocks_of(texts, pairs, how.shard_rows):
             key = sha256_json([shard_key(sampler.host, block, how), sampler.key])
             path = cache / f"{key}.safetensors"
+            written = 0
             if not _is_whole(path, sampler, len(block.texts)):
                 engine, start = engine or sampler.averaging(), time.perf_counter()
                 features, table = _block(sampler.host, engine, block, how, sampler.trunks)
                 spent = np.array([time.perf_counter() - start])
                 save_arrays(path, {"features": features, "log_probabilities": table, "seconds": spent})
+                written = path.stat().st_size
+            use([path], written)
             advance(len(block.texts))
             paths.append(path)
     return tuple(paths)
