@@ -76,8 +76,32 @@ def head_arrays(head: nn.Module) -> dict[str, NDArray[np.float32]]:
     return {name: value.detach().cpu().float().numpy().copy() for name, value in whole.state_dict().items()}
 
 
+def stored_head(
+    spec: Any, arrays: Mapping[str, NDArray[Any]], like: nn.Module | None = None
+) -> nn.Module:  # fmt: skip
+    """The head that a spec and its arrays describe, in eval mode; raises DubioError where they do not fit each other.
+
+    Layers are built after their sizes were compared with the arrays: a spec may name any.
+    """
+    held = sum(np.asarray(value).size for value in arrays.values())
+    if not isinstance(spec, list) or not all(isinstance(layer, dict) for layer in spec):
+        raise DubioError("a stored head's layers are damaged (no list of layers)")
+    for layer in spec:
+        sides = [layer.get(name) for name in ("in", "out", "size")]
+        if any(isinstance(side, int) and not 0 < side <= held for side in sides):
+            raise DubioError(f"a stored head's layers are damaged (sizes beyond its {held} numbers)")
+        if isinstance(sides[0], int) and isinstance(sides[1], int) and sides[0] * sides[1] > held:
+            raise DubioError(f"a stored head's layers are damaged (sizes beyond its {held} numbers)")
+    head = build_head(spec, like)
+    load_head_arrays(head, arrays)
+    return head
+
+
 def load_head_arrays(head: nn.Module, arrays: Mapping[str, NDArray[Any]]) -> None:
     """Fills a head built by `build_head`; raises DubioError on missing, unexpected or misshapen arrays."""
+    odd = next((name for name, v in arrays.items() if v.dtype.kind not in "fiub" or not np.isfinite(v).all()), None)
+    if odd is not None:
+        raise DubioError(f"the stored head's {odd} holds NaN, infinity, or no numbers")
     try:
         head.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in arrays.items()})
     except (RuntimeError, TypeError) as error:

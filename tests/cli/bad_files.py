@@ -74,7 +74,7 @@ def truncated_adapter(d):
     return d.score(adapter=adapter)
 
 
-@case("cannot load the base model")
+@case("model.safetensors is damaged or cut short")
 def truncated_base(d):
     shutil.copytree(d.tiny.base, d.folder / "base")
     truncate(d.folder / "base" / "model.safetensors")

@@ -35,6 +35,7 @@ from dubio.models.cache import map_arrays
 from dubio.safe_reading import UnreadableError, read_bytes
 from dubio.scores.base import Score, State
 from dubio.scores.registry import get_method
+from dubio.scores.stored import check_arrays
 from dubio.writers import stamp, tidy, turn
 
 FOLDER = "dubio"
@@ -179,6 +180,7 @@ def _restore(folder: Path, manifest: Manifest, head: Any) -> Artifact:
     methods = {entry.name: _load_method(folder, entry, manifest, head) for entry in manifest.methods}
     shared = _arrays(folder, next((name for name in manifest.files if name.startswith("rows-")), ""), manifest)
     try:
+        check_arrays(shared, {"errors": "M", "fingerprint": "P C"}, "the rows of the fit")
         artifact = Artifact(
             methods=methods,
             choice=manifest.choice,
@@ -204,6 +206,7 @@ def _check_whole(folder: Path, artifact: Artifact) -> None:
     whole = (
         artifact.choice.method in artifact.methods
         and all(method.certified.shape == (rows,) for method in artifact.methods.values())
+        and all(method.certified.dtype.kind == "f" for method in artifact.methods.values())
         and len(shape) == 2
         and shape[1] == len(artifact.labels)
     )
@@ -270,7 +273,7 @@ def _load_method(folder: Path, entry: FittedMethod, manifest: Manifest, head: An
         method = get_method(entry.name).build(head=head, **entry.options)
         method.restore(State(part("score."), entry.facts))
         recalibrator = Recalibrator.from_state(State(part("recalibration."), entry.recalibration))
-        certified = arrays["certified"]
+        certified = check_arrays(arrays, {"certified": "M"}, entry.name)["certified"]
     except (ValueError, LookupError, TypeError, RuntimeError, AttributeError) as error:
         raise ArtifactError(f"{entry.file} cannot be restored as {entry.name} ({error}); fit again") from error
     seconds = manifest.costs.get(entry.name, {}).get("fit_seconds", 0.0)

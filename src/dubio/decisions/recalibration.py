@@ -20,6 +20,7 @@ from sklearn.isotonic import IsotonicRegression
 from dubio.arrays import Bool, Float64, Int64, as_errors, as_vector
 from dubio.errors import ArtifactError, DubioError, NotFittedError
 from dubio.scores.base import FOLDS, State
+from dubio.scores.stored import check_arrays
 
 Map = dict[str, Float64]
 PLATT, ISOTONIC = "platt", "isotonic"
@@ -76,11 +77,17 @@ class Recalibrator:
     def from_state(cls, state: State) -> Self:
         """The recalibrator that `state` came from, to the bit; raises ArtifactError if the state is not one."""
         kind = state.facts.get("kind")
-        if kind not in _FITS or not set(_ARRAYS[kind]) <= set(state.arrays):
+        if kind not in _FITS or not set(_SHAPES[kind]) <= set(state.arrays):
             raise ArtifactError("the stored recalibration is incomplete or of an unknown kind; fit again")
         made = cls()
         made.kind_, made.facts_ = kind, dict(state.facts)
-        made.arrays_ = {name: np.asarray(state.arrays[name], dtype=np.float64) for name in _ARRAYS[kind]}
+        try:
+            found = check_arrays(state.arrays, _SHAPES[kind], "recalibration")
+        except DubioError as error:
+            raise ArtifactError(str(error)) from error
+        made.arrays_ = {name: array.astype(np.float64) for name, array in found.items()}
+        if not _is_map(kind, made.arrays_):
+            raise ArtifactError("the stored recalibration is no map to probabilities that never falls; fit again")
         return made
 
 
@@ -124,6 +131,16 @@ def _predict(kind: str, arrays: Map, values: Float64) -> Float64:
     return _interpolate(arrays["knots"], arrays["levels"], values)
 
 
+def _is_map(kind: str, arrays: Map) -> bool:
+    """Whether stored numbers give probabilities that never fall as the uncertainty grows."""
+    if kind == PLATT:
+        _, scale, slope, _ = arrays["parameters"]
+        return bool(scale > 0 and slope >= 0)
+    knots, levels = arrays["knots"], arrays["levels"]
+    ascends = (np.diff(knots) > 0).all() and (np.diff(levels) >= 0).all()
+    return bool(len(knots) and ascends and levels[0] >= 0 and levels[-1] <= 1)
+
+
 def _interpolate(knots: Float64, levels: Float64, values: Float64) -> Float64:
     """Linear between knots, constant outside, and never out of its step by rounding."""
     if len(knots) == 1:
@@ -158,4 +175,4 @@ def _folds(wrong: Bool, count: int, seed: int) -> Int64:
 
 
 _FITS: dict[str, Callable[[Float64, Bool], Map]] = {PLATT: _fit_platt, ISOTONIC: _fit_isotonic}
-_ARRAYS = {PLATT: ("parameters",), ISOTONIC: ("knots", "levels")}
+_SHAPES = {PLATT: {"parameters": "4"}, ISOTONIC: {"knots": "K", "levels": "K"}}

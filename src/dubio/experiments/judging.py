@@ -12,7 +12,7 @@ from dubio.experiments.making import HEAD, held_out_rows
 from dubio.experiments.outcome import save_outcome
 from dubio.experiments.steps import OWN, Step
 from dubio.experiments.store import StepStore
-from dubio.heads import build_head, load_head_arrays
+from dubio.heads import stored_head
 from dubio.measures import log_mean
 from dubio.models.cache import read_arrays
 from dubio.safe_reading import read_json
@@ -58,6 +58,4 @@ def rows_of(here: Path, drawn: Mapping[str, Path], name: str, whose: str) -> Rep
 
 
 def _head(here: Path) -> Any:
-    head = build_head(read_json(here / f"{HEAD}.json"))
-    load_head_arrays(head, read_arrays(here / f"{HEAD}.safetensors", sealed=False))
-    return head
+    return stored_head(read_json(here / f"{HEAD}.json"), read_arrays(here / f"{HEAD}.safetensors", sealed=False))

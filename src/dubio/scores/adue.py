@@ -26,7 +26,7 @@ from torch import nn
 from dubio.arrays import Bool, Float64
 from dubio.containers import Representations
 from dubio.errors import DubioError
-from dubio.heads import KeptAndRest, build_head, head_arrays, head_spec, load_head_arrays
+from dubio.heads import KeptAndRest, build_head, head_arrays, head_spec, load_head_arrays, stored_head
 from dubio.scores.adue_stack import FitRows, Recipe, Trial, train_stack, uncertainty_of
 from dubio.scores.base import State
 from dubio.scores.selected import SelectedConfig, SelectedScore
@@ -113,8 +113,7 @@ class AdUE(SelectedScore):
 
     def restore(self, state: State) -> Self:
         """From `state`; a head of custom layers must have been given to the constructor as `head`."""
-        self.head_ = build_head(state.facts["head"], like=self.head)
-        load_head_arrays(self.head_, state.arrays)
+        self.head_ = stored_head(state.facts["head"], state.arrays, like=self.head)
         self.head_.requires_grad_(False).eval()
         return super().restore(State({}, {key: value for key, value in state.facts.items() if key != "head"}))
 

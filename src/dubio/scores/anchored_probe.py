@@ -40,6 +40,7 @@ class AnchoredProbe(SelectedScore):
 
     Config = AnchoredProbeConfig
     learned = ("shared_", "grouped_", "mean_", "scale_")
+    shapes = ("D", "K e", "d", "d")
 
     def _candidates(self, rows: Representations, watch: Representations) -> NDArray[Any]:
         self._standardise(rows)

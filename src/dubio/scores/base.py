@@ -7,6 +7,7 @@ scoring, saving and the refusal of non-finite numbers are done here, once.
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -16,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from dubio.arrays import Float64, check_finite
 from dubio.containers import Representations
 from dubio.errors import DubioError, NotFittedError
+from dubio.scores.stored import check_arrays
 
 CHUNK = 16384  # rows scored at a time: bounds memory whatever the table's length
 FOLDS = 5
@@ -44,6 +46,8 @@ class Score(ABC):
 
     Config: ClassVar[type[MethodConfig]] = MethodConfig
     learned: ClassVar[tuple[str, ...]] = ()
+    # Of each of them, as in "C d": sides of one letter are alike. Left out, only their numbers are looked at.
+    shapes: ClassVar[tuple[str, ...]] = ()
     # True where fitting learns from calibration rows: such a method's scores of those very rows flatter it.
     uses_calibration: ClassVar[bool] = False
 
@@ -96,7 +100,15 @@ class Score(ABC):
             for name in ("features", "logits"):
                 if not np.isfinite(getattr(part, name).sum(dtype=np.float64)):
                     check_finite(getattr(rows, name), name)  # the whole table: the row named must be the caller's
-            out[where] = score(part, where)
+            try:
+                out[where] = score(part, where)
+            except (ValueError, IndexError, RuntimeError, OverflowError) as error:
+                if isinstance(error, DubioError):
+                    raise
+                raise DubioError(
+                    f"{type(self).__name__} does not fit rows of {rows.features.shape[1]} features and {rows.classes} "
+                    f"classes ({str(error).splitlines()[0][:120] if str(error) else type(error).__name__}); fit again"
+                ) from error
         check_finite(out, f"uncertainty of {type(self).__name__}")
         return out
 
@@ -128,11 +140,10 @@ class Score(ABC):
         return State({name: np.ascontiguousarray(getattr(self, name)) for name in self.learned}, dict(self.facts_))
 
     def restore(self, state: State) -> Self:
-        """Becomes the fitted method that `state` came from; raises DubioError if an array is missing."""
-        for name in self.learned:
-            if name not in state.arrays:
-                raise DubioError(f"{type(self).__name__}: the stored state lacks {name!r}; fit again")
-            setattr(self, name, np.asarray(state.arrays[name]))
+        """Becomes the fitted method that `state` came from; raises DubioError on arrays that it has never learned."""
+        shapes = dict(zip_longest(self.learned, self.shapes[: len(self.learned)]))
+        for name, array in check_arrays(state.arrays, shapes, type(self).__name__).items():
+            setattr(self, name, array)
         self.facts_ = dict(state.facts)
         self._fitted = True
         return self

@@ -24,6 +24,7 @@ class DDU(OnFeatures):
 
     Config = GaussianConfig
     learned = ("means_", "whiteners_", "log_dets_")
+    shapes = ("K d", "K d d", "K")
 
     def _fit(self, train: Representations | None, calibration: Representations | None) -> None:
         table, normalize = self.seen(needed(train, "train", self)), self.config.normalize

@@ -49,6 +49,7 @@ class Distilled(Score):
 
     Config = DistilledConfig
     learned = ("directions_", "slopes_", "intercepts_", "centre_", "scales_")
+    shapes = ("C d", "C", "C", "d", "3")
     uses_calibration = True
 
     def _fit(self, train: Representations | None, calibration: Representations | None) -> None:

@@ -20,7 +20,7 @@ from torch import nn
 
 from dubio.containers import Representations
 from dubio.errors import DubioError
-from dubio.heads import KeptAndRest, build_head, head_arrays, head_spec, load_head_arrays
+from dubio.heads import KeptAndRest, head_arrays, head_spec, stored_head
 from dubio.scores.base import Score, State
 
 PREFIX = "hidden."
@@ -67,9 +67,8 @@ class OnFeatures(Score):
         """As any score's; the head itself is not needed again."""
         self.hidden_ = None
         if state.facts.get("hidden"):
-            self.hidden_ = build_head(state.facts["hidden"])
             own = {name[len(PREFIX) :]: v for name, v in state.arrays.items() if name.startswith(PREFIX)}
-            load_head_arrays(self.hidden_, own)
+            self.hidden_ = stored_head(state.facts["hidden"], own)
         return super().restore(state)
 
 

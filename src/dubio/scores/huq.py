@@ -60,6 +60,7 @@ class HUQ(DerivedScore):
 
     Config = HUQConfig
     learned = ("epistemic_reference_", "aleatoric_reference_", "weights_")
+    shapes = ("n", "n", "3")
     uses_calibration = True
 
     def _fit(self, train: Representations | None, calibration: Representations | None) -> None:

@@ -31,6 +31,7 @@ class KNN(OnFeatures):
 
     Config = KNNConfig
     learned = ("location_", "neighbours_")
+    shapes = ("d", "N d")
 
     def _fit(self, train: Representations | None, calibration: Representations | None) -> None:
         table = self.seen(needed(train, "train", self))

@@ -22,6 +22,7 @@ class MD(OnFeatures):
 
     Config = GaussianConfig
     learned = ("location_", "whitener_", "means_")
+    shapes = ("d", "d d", "K d")
 
     def _fit(self, train: Representations | None, calibration: Representations | None) -> None:
         gaussians = fit_classes(self.seen(needed(train, "train", self)), self.config.normalize)

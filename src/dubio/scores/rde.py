@@ -60,15 +60,8 @@ class RDE(OnFeatures):
     """
 
     Config = RDEConfig
-    learned = (
-        "location_",
-        "gamma_",
-        "reference_",
-        "kernel_mean_",
-        "components_",
-        "robust_whitener_",
-        "centres_",
-    )
+    learned = ("location_", "gamma_", "reference_", "kernel_mean_", "components_", "robust_whitener_", "centres_")
+    shapes = ("d", "1", "n d", "n", "n p", "p p", "K p")
 
     def _fit(self, train: Representations | None, calibration: Representations | None) -> None:
         table = self.seen(needed(train, "train", self))

@@ -35,6 +35,7 @@ class RefittedHead(SelectedScore):
 
     Config = RefittedHeadConfig
     learned = ("weight_", "bias_")
+    shapes = ("C d", "C")
 
     def _candidates(self, rows: Representations, watch: Representations) -> NDArray[Any]:
         return np.stack([_surprise(watch, *solution) for solution in self._path(rows, self.config.strengths)])

@@ -33,6 +33,7 @@ class RMD(OnFeatures, DerivedScore):
 
     Config = GaussianConfig
     learned = ("location_", "whitener_", "total_whitener_", "means_")
+    shapes = ("d", "d d", "d d", "K d")
 
     def _fit(self, train: Representations | None, calibration: Representations | None) -> None:
         gaussians = fit_classes(self.seen(needed(train, "train", self)), self.config.normalize)

@@ -27,6 +27,7 @@ class ScaledSamples(Score):
 
     Config = ScaledSamplesConfig
     learned = ("temperature_",)
+    shapes = ("1",)
     uses_calibration = True
 
     def _fit(self, train: Representations | None, calibration: Representations | None) -> None:

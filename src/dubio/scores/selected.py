@@ -90,7 +90,9 @@ class SelectedScore(Score):
 
     def restore(self, state: State) -> Self:
         """As in Score; also recovers whether the guard had fallen back."""
-        self.fell_back_, self._judged = bool(state.facts["fell_back"]), None
+        if not isinstance(state.facts["fell_back"], bool):
+            raise DubioError(f"{type(self).__name__}: the stored fact fell_back is neither true nor false; fit again")
+        self.fell_back_, self._judged = state.facts["fell_back"], None
         return super().restore(state)
 
     def _score(self, rows: Representations) -> Float64:

@@ -22,6 +22,7 @@ class TemperatureScaledResponse(Score):
     """Softmax response after dividing the logits by the fitted `temperature_` (shape `[1]`)."""
 
     learned = ("temperature_",)
+    shapes = ("1",)
     uses_calibration = True
 
     def _fit(self, train: Representations | None, calibration: Representations | None) -> None:
