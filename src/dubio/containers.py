@@ -21,6 +21,7 @@ class Representations:
     Cross-validation keeps a group in one fold, since a method that saw a row's twin has seen the row.
     samples: posterior's name -> `[S, N, C]` float32 log-probabilities of S adapters drawn from it.
     mean_of: the posterior whose mean features and mean prediction these are; None: the adapter's own.
+    pairs: whether the rows were texts with a second text each; None where nobody knows, as of bare arrays.
     """
 
     features: Float32
@@ -29,6 +30,7 @@ class Representations:
     groups: Int64 | None = None
     samples: Mapping[str, Float32] = field(default_factory=dict[str, Float32])
     mean_of: str | None = None
+    pairs: bool | None = None
 
     @classmethod
     def of(
@@ -92,7 +94,9 @@ class Representations:
         labels, groups = (None if values is None else values[rows] for values in (self.labels, self.groups))
         features, logits = (np.require(table[rows], requirements="W") for table in (self.features, self.logits))
         samples = {name: np.asarray(table[:, rows]) for name, table in self.samples.items()}
-        return Representations(np.asarray(features), np.asarray(logits), labels, groups, samples, self.mean_of)
+        return Representations(
+            np.asarray(features), np.asarray(logits), labels, groups, samples, self.mean_of, self.pairs
+        )
 
 
 @dataclass(frozen=True)
@@ -143,4 +147,5 @@ def concatenate(parts: list[Representations]) -> Representations:
         np.concatenate(labels) if len(labels) == len(parts) else None,
         samples={name: np.concatenate([p.samples[name] for p in parts], axis=1) for name in shared},
         mean_of=parts[0].mean_of,
+        pairs=parts[0].pairs if len({p.pairs for p in parts}) == 1 else None,
     )

@@ -76,6 +76,11 @@ class Fitted:
         return None
 
     @property
+    def pairs(self) -> bool | None:
+        """Whether the rows that it was fitted on were pairs of texts; None where nobody knows."""
+        return None
+
+    @property
     def chosen(self) -> FittedScore:
         """The method that decides."""
         return self.methods[self.choice.method]
@@ -99,6 +104,13 @@ class Artifact(Fitted):
     def mean_of(self) -> str | None:
         """As the manifest says."""
         return self.model.get("mean_of")
+
+    @property
+    def pairs(self) -> bool | None:
+        """As the manifest says."""
+        facts = self.model.get("input")
+        found = facts.get("pairs") if isinstance(facts, dict) else None  # pyright: ignore[reportUnknownMemberType]
+        return found if isinstance(found, bool) else None
 
 
 def save_artifact(adapter: Path, artifact: Artifact, card: str) -> Path:

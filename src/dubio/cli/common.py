@@ -3,9 +3,10 @@
 import os
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,7 @@ from dubio.data.columns import Columns
 from dubio.data.tables import TextTable, read_table
 from dubio.errors import DubioError
 from dubio.files import check_folder
-from dubio.models.adapter_files import find_adapter, head_rows
+from dubio.models.adapter_files import AdapterFiles, find_adapter, head_rows
 from dubio.models.base import check_device, has_bfloat16
 from dubio.models.extraction import Extraction
 from dubio.models.letters import Choices, asked_choices, choices_of
@@ -26,6 +27,7 @@ from dubio.posteriors.hosts import host_under
 from dubio.posteriors.sampling import Sampler, sampler_of
 from dubio.posteriors.store import Stored
 from dubio.showing import tell
+from dubio.workflow.inputs import check_pairs, columns_of
 from dubio.workflow.opening import open_artifact, read_posteriors
 from dubio.workflow.tables import Prepared, prepare
 
@@ -39,6 +41,7 @@ class Session:
     is judged; None: the adapter's own predictions, or what the artefact was fitted on.
     letters: of a causal LM's adapter that answers multiple-choice questions; prompt: a JSON file of its prompt; asked:
     both as the artefact has them. None for those of the adapter's training record.
+    fitted: what the rows of the artefact were read from (see `inputs`).
     """
 
     adapter: str
@@ -54,13 +57,18 @@ class Session:
     letters: str | None = None
     prompt: Path | None = None
     asked: Choices | None = None
+    fitted: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+    @cached_property
+    def files(self) -> AdapterFiles | None:
+        """What the adapter's folder holds; None for a whole model."""
+        return find_adapter(self.adapter)
 
     @cached_property
     def choices(self) -> Choices | None:
         """How the model answers questions, None for a classifier; known before any model is loaded."""
         asked = asked_choices(self.letters, self.prompt) or self.asked
-        files = find_adapter(self.adapter)
-        return asked if files is None else choices_of(files.record, asked, self.adapter)
+        return asked if self.files is None else choices_of(self.files.record, asked, self.adapter)
 
     @cached_property
     def model(self) -> AdaptedModel:
@@ -97,7 +105,7 @@ class Session:
         return Path(root) / "representations"
 
     def as_fitted(self) -> "Session":
-        """The same session at the precision and length of its artefact, before any model is loaded.
+        """The same session at the precision and length of its artefact, and with its columns, before a model is loaded.
 
         Raises ArtifactError where nothing is fitted, or its manifest is damaged or of another schema.
         """
@@ -105,7 +113,11 @@ class Session:
         length = facts.get("max_length") if self.max_length is None else self.max_length
         precision = self.precision or facts.get("precision")
         asked = None if facts.get("choices") is None else Choices.of(facts["choices"])
-        return replace(self, precision=precision, max_length=length, mean_of=facts.get("mean_of"), asked=asked)
+        kept = facts.get("input")
+        return replace(
+            self, precision=precision, max_length=length, mean_of=facts.get("mean_of"), asked=asked,
+            fitted=kept if isinstance(kept, dict) else {},
+        )  # fmt: skip
 
     def open(self) -> Artifact:
         """The artefact, checked against its hashes and against the model.
@@ -114,17 +126,30 @@ class Session:
         """
         return open_artifact(self.folder, self.model, self.posteriors)
 
-    def read(self, source: str, labels: bool = True) -> TextTable:
-        """A checked table; `labels`: whether they are needed."""
-        text, pair, label = self.columns
-        columns = Columns(text, pair, label if labels else None)
+    def read(self, source: str, labels: bool = True, *, foreign: bool = False) -> TextTable:
+        """A checked table; `labels`: whether they are needed. Of an artefact, from the columns of its fit.
+
+        foreign: whether it is of another domain, where columns may have other names.
+        Raises DubioError where the rows are single texts and the adapter was trained, or dubio fitted, on pairs, or the
+        other way round.
+        """
         template = False if self.choices is None else self.choices.template
-        files = find_adapter(self.adapter) if self.choices is None else None
-        if files is not None and files.task == "CAUSAL_LM" and head_rows(files) is None:
+        files = self.files
+        if self.choices is None and files is not None and files.task == "CAUSAL_LM" and head_rows(files) is None:
             raise DubioError(
                 f"{self.adapter} is an adapter of a causal LM; name the answer letters, as in --letters ABCD"
             )
-        return read_table(source, columns=columns, need_labels=labels, template=template)
+        columns, own = columns_of(self.columns, self.fitted), Columns(*self.columns)
+        try:
+            table = read_table(source, columns=_asked(columns, labels), need_labels=labels, template=template)
+        except DubioError:
+            if not foreign or columns == own:
+                raise
+            table = read_table(source, columns=_asked(own, labels), need_labels=labels, template=template)
+        pairs = table.pairs is not None
+        check_pairs(self.fitted.get("pairs"), pairs)
+        check_pairs(None if files is None else files.record.get("pairs"), pairs, "the adapter was trained on")
+        return table
 
     @cached_property
     def posteriors(self) -> dict[str, Stored]:
@@ -151,7 +176,7 @@ class Session:
 
     def check_unseen(self, **tables: TextTable) -> bool:
         """Refuses rows that the adapter's own record says it was trained on; returns whether there is one to ask."""
-        return check_unseen(find_adapter(self.adapter), tables)
+        return check_unseen(self.files, tables)
 
     def prepare(
         self, tables: Mapping[str, TextTable], unlabelled: tuple[str, ...] = (), posteriors: Iterable[str] = ()
@@ -178,3 +203,8 @@ class Session:
             )
             for name, table in tables.items()
         }
+
+
+def _asked(columns: Columns, labels: bool) -> Columns:
+    """Without the label where none is needed."""
+    return columns if labels else replace(columns, label=None)

@@ -39,7 +39,7 @@ def run(
     session = session.as_fitted()
     tables = {"test": session.read(test)}
     if ood is not None:
-        tables["ood"] = session.read(ood, labels=False)
+        tables["ood"] = session.read(ood, labels=False, foreign=True)
     agreement = shares(tables["test"], AGREEMENT)
     artifact = session.open()
     made_on = session.made_on([*posteriors_of(artifact), *teachers_of(artifact)])

@@ -22,11 +22,15 @@ _NUMBER = r"^\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*$"
 
 @dataclass(frozen=True)
 class Columns:
-    """Names of the columns to read; None means the one column or pair among the defaults that the table has."""
+    """Names of the columns to read; None means the one column or pair among the defaults that the table has.
+
+    said: what a message says of a named column that is not there.
+    """
 
     text: str | None = None
     text_pair: str | None = None
     label: str | None = None
+    said: str = ""
 
 
 def choose(columns: Columns, source: Source, *, need_label: bool = False) -> Columns:
@@ -38,7 +42,7 @@ def choose(columns: Columns, source: Source, *, need_label: bool = False) -> Col
     have = source.frame.column_names
     for name in (columns.text, columns.text_pair, columns.label):
         if name is not None and name not in have:
-            raise DubioError(f"{source.name}: no column {name!r}; there are: {listed(have)}")
+            raise DubioError(f"{source.name}: no column {name!r}{columns.said}; there are: {listed(have)}")
     text, pair = columns.text, columns.text_pair
     if text is None:
         text, pair = _one_text(source, pair, columns.label)

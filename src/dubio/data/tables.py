@@ -33,6 +33,7 @@ class TextTable:
     place: row (0-based) -> where it lies in the source, for messages. template: of prompts made from questions, whose
     raw labels are then letters; cores: `[N]` those questions with their choices alone. label_names: what the label ids
     mean in the table itself, where it says so (a ClassLabel of the datasets package).
+    columns: which columns of the source the texts, pairs and labels were read from; None: of questions, or in memory.
     """
 
     texts: Texts
@@ -45,6 +46,7 @@ class TextTable:
     template: PromptTemplate | None = None
     cores: Texts | None = None
     label_names: tuple[str, ...] | None = None
+    columns: Columns | None = None
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -69,7 +71,7 @@ class TextTable:
             None if self.pairs is None else self.pairs.take(index),
             None if self.raw_labels is None else self.raw_labels.take(chosen),
             self.frame.take(chosen), self.name, self.source, lambda row: place(int(index[row])),
-            self.template, None if self.cores is None else self.cores.take(index), self.label_names,
+            self.template, None if self.cores is None else self.cores.take(index), self.label_names, self.columns,
         )  # fmt: skip
 
     def label_ids(self, names: Sequence[str], *, own: bool = False) -> Int64:
@@ -154,7 +156,7 @@ def read_table(
         if name is not None and column is not None:
             frame = frame.set_column(frame.column_names.index(name), name, column.array)
     named = None if labels is None or chosen.label is None else _class_names(source.frame, chosen.label)
-    return TextTable(texts, pairs, labels, frame, title, source.name, place, label_names=named)
+    return TextTable(texts, pairs, labels, frame, title, source.name, place, label_names=named, columns=chosen)
 
 
 def _class_names(frame: ArrowTable, label: str) -> tuple[str, ...] | None:

@@ -19,6 +19,7 @@ from dubio.metrics import Bootstrap, Metric, correlation, evaluate_ood, evaluate
 from dubio.report.terminal import metrics_table
 from dubio.scores.base import Score
 from dubio.scores.derived import DerivedScore
+from dubio.workflow.inputs import check_pairs
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,10 @@ def score_all(fitted: Fitted, rows: Representations) -> tuple[dict[str, Scores],
 
 
 def check_predictions(fitted: Fitted, rows: Representations) -> None:
-    """Raises DubioError where the rows hold other predictions than those that were judged at the fit."""
+    """Raises DubioError where the rows hold other predictions than those that were judged at the fit.
+
+    Also where they are single texts, and pairs were fitted on, or the other way round.
+    """
     if fitted.mean_of != rows.mean_of:
         whose = [
             "the adapter's own" if name is None else f"the mean of {name}" for name in (rows.mean_of, fitted.mean_of)
@@ -75,6 +79,7 @@ def check_predictions(fitted: Fitted, rows: Representations) -> None:
             f"these rows hold {whose[0]} predictions, and what was fitted judges {whose[1]}: extract with "
             f"mean_of={fitted.mean_of!r}"
         )
+    check_pairs(fitted.pairs, rows.pairs)
 
 
 def check_fitted(fitted: Any) -> None:

@@ -30,6 +30,7 @@ from dubio.scores.base import Score, fold_of
 from dubio.scores.guard import GuardVerdict, Judged, Swaps, fewest_errors, guards
 from dubio.scores.registry import METHODS, Method, get_method, is_method, sampled_names
 from dubio.scores.selected import SelectedScore
+from dubio.workflow.inputs import check_pairs
 
 INCUMBENT = "softmax_response"
 FINALISTS = 5
@@ -63,6 +64,11 @@ class Fit(Fitted):
         """As its rows say."""
         return self.judged.mean_of
 
+    @property
+    def pairs(self) -> bool | None:
+        """As its rows say."""
+        return self.judged.pairs
+
 
 def fit_methods(
     train: Representations | None, calibration: Representations, head: Any = None, plan: FitPlan | None = None
@@ -80,6 +86,8 @@ def fit_methods(
     known = {m.name: m for m in (get_method(m) if isinstance(m, str) else m for m in asked)}
     if INCUMBENT not in known:
         raise DubioError(f"{INCUMBENT} must be among the methods: it is what the others have to beat")
+    if train is not None:
+        check_pairs(train.pairs, calibration.pairs, "the training rows are")
     errors = calibration.errors
     if not errors.any() or errors.all():
         raise DubioError(

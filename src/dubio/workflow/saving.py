@@ -17,6 +17,7 @@ from dubio.models.loading import AdaptedModel
 from dubio.models.proofs import fingerprint
 from dubio.report.card import render_card
 from dubio.workflow.fitting import Fit
+from dubio.workflow.inputs import input_facts
 from dubio.workflow.opening import read_posteriors
 from dubio.workflow.tables import split_facts
 
@@ -41,6 +42,7 @@ def artifact_of(
         labels, prints = tuple(model.labels), fingerprint(model)
     if fit.mean_of is not None:
         about = {**about, "mean_of": fit.mean_of}
+    about = {**about, **input_facts(tables.get("calibration"), fit.pairs)}
     about = {**about, **{f"posterior_{which}_sha256": digest for which, digest in (posteriors or {}).items()}}
     return Artifact(
         methods=fit.methods,

@@ -25,7 +25,7 @@ class Prepared:
 
     def load(self) -> Representations:
         """All rows in memory."""
-        return self.stored.load()
+        return replace(self.stored.load(), pairs=self.table.pairs is not None)
 
     def load_grouped(self) -> Representations:
         """All rows in memory, with repeated and nearly repeated texts as groups, for honest cross-validation."""

@@ -62,6 +62,7 @@ def extract(
                 raise DubioError(f"there is no posterior {mean_of!r} beside {posteriors}; there are: {', '.join(both)}")
             features, log_p = both[mean_of]
             found = Representations.of(features, log_mean(log_p), labels, samples=found.samples, mean_of=mean_of)
+    found = replace(found, pairs=table.pairs is not None)
     return found if labels is None else replace(found, groups=repeats(table))
 
 
