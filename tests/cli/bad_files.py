@@ -1,5 +1,6 @@
 """Adapters, bases and artefacts that are damaged, absent, merged or another's, in the register of bad_input."""
 
+import json
 import shutil
 
 from bad_input import case
@@ -43,9 +44,11 @@ def merged_into_its_base(d):
 
 
 def rewritten(d, change):
-    """An adapter whose tensors are changed by a function from one dict to another."""
+    """An adapter whose tensors are changed by a function from one dict to another, of an older record."""
     adapter = d.adapter()
-    path = adapter / "adapter_model.safetensors"
+    path, record = adapter / "adapter_model.safetensors", adapter / "dubio_training.json"
+    facts = json.loads(record.read_text())
+    record.write_text(json.dumps({key: value for key, value in facts.items() if key != "weights_sha256"}))
     save_file(change(load_file(path)), path, metadata={"format": "pt"})
     return adapter
 
@@ -126,7 +129,7 @@ def evaluated_before_fit(d):
     return d.evaluate(adapter=d.adapter(fitted=False))
 
 
-@case("the artefact belongs to another adapter")
+@case("the artifact belongs to another model: there is a difference in the adapter; put back")
 def artifact_of_another_adapter(d):
     other = save_adapter(d.folder / "other", d.tiny.base, d.tiny.test, d.tiny.validation, seed=3, epochs=2)
     return d.score("--artifact", d.tiny.adapter, adapter=other)

@@ -39,6 +39,7 @@ from dubio.scores.stored import check_arrays
 from dubio.writers import stamp, tidy, turn
 
 FOLDER = "dubio"
+BOUND = "bound"  # of an artifact's model: what it was fitted with, apart from the files that it came in
 _SEAL = "<!-- sha256 of the text above: "
 
 
@@ -91,6 +92,7 @@ class Artifact(Fitted):
     """All that `fit` leaves behind for one adapter. fingerprint `[8, C]`: logits of fixed texts.
 
     hashes: split name -> `[N, 16]` row hashes, so that a later test set can be refused where it overlaps.
+    bound: "weights", "head" -> `[P, 3]` sketches of what it was fitted with (see `models.sketch`); empty: unknown.
     """
 
     model: Mapping[str, Any]
@@ -99,6 +101,7 @@ class Artifact(Fitted):
     hashes: Mapping[str, NDArray[np.uint8]]
     fingerprint: NDArray[np.float32]
     calibration: tuple[CalibrationFigure, ...] = ()
+    bound: Mapping[str, NDArray[Any]] = field(default_factory=dict[str, NDArray[Any]])
 
     @property
     def mean_of(self) -> str | None:
@@ -132,6 +135,7 @@ def _save(folder: Path, artifact: Artifact, card: str, certain: bool) -> Path:
     }
     if artifact.groups is not None:
         shared["groups"] = artifact.groups.astype(np.int64)
+    shared |= {f"bound.{name}": np.ascontiguousarray(numbers) for name, numbers in artifact.bound.items()}
     for name, rows in artifact.hashes.items():
         shared[f"hashes.{name}"] = np.ascontiguousarray(rows)
     name, digest = _save_arrays(folder, "rows", shared)
@@ -205,6 +209,7 @@ def _restore(folder: Path, manifest: Manifest, head: Any) -> Artifact:
             left_out=manifest.left_out,
             groups=as_labels(shared["groups"], "groups", len(shared["errors"])) if "groups" in shared else None,
             calibration=tuple(manifest.calibration),
+            bound={key[6:]: value for key, value in shared.items() if key.startswith("bound.")},
         )
     except (KeyError, DubioError) as error:
         raise ArtifactError(f"{folder} lacks the rows of its fit ({error}); fit again") from error

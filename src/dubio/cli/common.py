@@ -2,6 +2,7 @@
 
 import os
 import sys
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -28,7 +29,7 @@ from dubio.posteriors.sampling import Sampler, sampler_of
 from dubio.posteriors.store import Stored
 from dubio.showing import tell
 from dubio.workflow.inputs import check_pairs, columns_of
-from dubio.workflow.opening import open_artifact, read_posteriors
+from dubio.workflow.opening import UnboundWarning, open_artifact, read_posteriors, unbound
 from dubio.workflow.tables import Prepared, prepare
 
 
@@ -124,7 +125,12 @@ class Session:
 
         Raises ArtifactError where a file was changed, or the artefact belongs to another adapter, precision or length.
         """
-        return open_artifact(self.folder, self.model, self.posteriors)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UnboundWarning)
+            artifact = open_artifact(self.folder, self.model, self.posteriors)
+        if said := unbound(artifact, self.model):
+            tell(f"note: {said}", file=sys.stderr)
+        return artifact
 
     def read(self, source: str, labels: bool = True, *, foreign: bool = False) -> TextTable:
         """A checked table; `labels`: whether they are needed. Of an artefact, from the columns of its fit.

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from dubio.arrays import Float64
-from dubio.artifacts.store import Artifact
+from dubio.artifacts.store import BOUND, Artifact
 from dubio.cli.common import Session
 from dubio.console import wide_console
 from dubio.containers import Representations
@@ -87,7 +87,7 @@ def content(
     report = check_disjoint({"test": table})
     return ReportContent(
         title=f"{session.name} on {table.name}",
-        model={key: str(value) for key, value in artifact.model.items()},
+        model={key: str(value) for key, value in artifact.model.items() if key != BOUND},
         splits={**artifact.splits, **split_facts({"test": table}, report)},
         metrics=found.metrics,
         errors=errors,

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from dubio.artifacts.manifest import CalibrationFigure
-from dubio.artifacts.store import Artifact
+from dubio.artifacts.store import BOUND, Artifact
 from dubio.report.content import title_of
 from dubio.scores.registry import get_method, is_method
 from dubio.showing import as_code, for_markdown
@@ -52,7 +52,7 @@ def render_card(artifact: Artifact) -> str:
         "For each row: an uncertainty, a calibrated probability that the prediction is wrong, and a decision to answer "
         "or abstain.",
         "",
-        *(f"- {key}: {as_code(str(value))}" for key, value in model.items() if value is not None),
+        *(f"- {key}: {as_code(str(value))}" for key, value in model.items() if value is not None and key != BOUND),
         "",
         "## The method that decides",
         "",

@@ -1,5 +1,6 @@
 """A fitted artefact from its folder, and the proof that it belongs to the model at hand, before any number is used."""
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from dubio.errors import ArtifactError
 from dubio.models.loading import AdaptedModel
 from dubio.models.proofs import check_fingerprint
 from dubio.posteriors.store import Stored, find_posteriors, load_posterior
+from dubio.workflow.binding import changes, is_bound, other_files
 
 
 def open_artifact(
@@ -21,11 +23,29 @@ def open_artifact(
     """
     artifact, _ = load_artifact(folder, model.head)
     check_model(artifact, model)
+    if said := unbound(artifact, model):
+        warnings.warn(said, UnboundWarning, stacklevel=2)
     for name in posteriors_of(artifact):
         at_hand = posteriors if posteriors is not None else read_posteriors(folder)
         if name in at_hand and artifact.model.get(f"posterior_{name}_sha256") != at_hand[name].sha256:
             raise ArtifactError(f"posterior {name} is not the one that was fitted on; fit again")
     return artifact
+
+
+class UnboundWarning(UserWarning):
+    """The artifact is of a version of dubio that did not keep all that it was fitted with."""
+
+
+def unbound(artifact: Artifact, model: AdaptedModel) -> str | None:
+    """What is not known of an older artifact, in a sentence; None of one that is bound to all."""
+    if is_bound(artifact):
+        return None
+    other = [what for what in other_files(artifact, model) if f"{what}_sha256" in artifact.model]
+    named = f", whose {', '.join(other)} came in other files" if other else ""
+    return (
+        "an older dubio wrote this artifact, so that only eight texts and the label names tell that it belongs to this "
+        f"model{named}; run `dubio fit` again to be sure"
+    )
 
 
 def read_posteriors(adapter: str | Path) -> dict[str, Stored]:
@@ -47,7 +67,7 @@ def teachers_of(artifact: Artifact) -> list[str]:
 
 
 def check_model(artifact: Artifact, model: AdaptedModel) -> None:
-    """Raises ArtifactError unless the artefact was fitted on this model as it runs now."""
+    """Raises ArtifactError unless the artefact was fitted on this model as it runs now; names what differs."""
     fitted = artifact.model
     if "precision" not in fitted or "max_length" not in fitted:
         raise ArtifactError("the artefact was saved from arrays, without a model; score arrays with it")
@@ -64,4 +84,10 @@ def check_model(artifact: Artifact, model: AdaptedModel) -> None:
         )
     if fitted.get("choices") != (None if model.choices is None else model.choices.facts()):
         raise ArtifactError("the artefact was fitted on other answer letters or another prompt; ask as it was fitted")
+    found = changes(artifact, model)
+    if found:
+        raise ArtifactError(
+            f"the artifact belongs to another model: there is a difference in {' and in '.join(found)}; put back what "
+            "it was fitted with, or run `dubio fit` again"
+        )
     check_fingerprint(model, artifact.fingerprint)

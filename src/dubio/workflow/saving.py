@@ -2,8 +2,10 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dubio.adapters.seen import check_unseen
 from dubio.artifacts.manifest import CalibrationFigure
@@ -16,6 +18,7 @@ from dubio.models.adapter_files import find_adapter
 from dubio.models.loading import AdaptedModel
 from dubio.models.proofs import fingerprint
 from dubio.report.card import render_card
+from dubio.workflow.binding import bound_facts
 from dubio.workflow.fitting import Fit
 from dubio.workflow.inputs import input_facts
 from dubio.workflow.opening import read_posteriors
@@ -31,15 +34,18 @@ def artifact_of(
     model: None for a fit of arrays, which then bears no fingerprint. posteriors: name -> SHA-256 of those whose samples
     were fitted on. Raises DubioError where two tables share rows.
     """
+    bound: dict[str, NDArray[np.float64]] = {}
     if model is None:
         classes = fit.judged.classes
         about, labels, prints = {"adapter": name}, tuple(map(str, range(classes))), np.zeros((0, classes), np.float32)
     else:
-        about = {"adapter": name, "base": model.base, "kind": model.kind, "family": model.family,
+        about: dict[str, Any] = {"adapter": name, "base": model.base, "kind": model.kind, "family": model.family,
                  "precision": model.precision, "max_length": model.max_length,
                  **({} if model.choices is None else {"choices": model.choices.facts()}),
                  **{f"{what}_sha256": digest for what, digest in model.hashes.items()}}  # fmt: skip
         labels, prints = tuple(model.labels), fingerprint(model)
+        facts, bound = bound_facts(model)
+        about |= facts
     if fit.mean_of is not None:
         about = {**about, "mean_of": fit.mean_of}
     about = {**about, **input_facts(tables.get("calibration"), fit.pairs)}
@@ -56,6 +62,7 @@ def artifact_of(
         hashes={split: table.rows_hash for split, table in tables.items()},
         fingerprint=prints,
         calibration=calibration_figures(fit),
+        bound=bound,
     )
 
 
