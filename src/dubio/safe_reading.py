@@ -26,6 +26,7 @@ _KINDS = (
     (stat.S_ISDIR, "a folder"), (stat.S_ISFIFO, "a named pipe"), (stat.S_ISSOCK, "a socket"),
     (stat.S_ISCHR, "a device"), (stat.S_ISBLK, "a device"),
 )  # fmt: skip
+_PIECE = 1 << 20  # bytes at a time of a file that does not tell its length
 _REMEDY = "restore the file or make it again"
 
 
@@ -86,7 +87,9 @@ def read_bytes(path: str | Path, *, limit: int = SETTINGS, remedy: str = _REMEDY
     """The whole file, at most `limit` bytes; raises UnreadableError as `open_file`."""
     with open_file(path, limit=limit, remedy=remedy) as opened:
         try:
-            data = opened.read(limit + 1)
+            data = opened.read(os.fstat(opened.fileno()).st_size + 1)  # not limit + 1: so much would be reserved
+            while len(data) <= limit and (more := opened.read(min(_PIECE, limit + 1 - len(data)))):
+                data += more
         except (OSError, MemoryError) as error:
             raise unreadable(path, f"cannot be read ({type(error).__name__})", remedy) from error
     if len(data) > limit:  # files of /proc say that they are empty

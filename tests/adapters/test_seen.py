@@ -78,12 +78,10 @@ def damage(folder, how):
     else:
         save_file({"train": np.zeros((1, 8), np.uint8)} if how == "narrow" else {"train": np.zeros(3)}, path)
         record["rows"]["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
-        if how == "a list":
-            record["rows"] = ["x"]
         (folder / RECORD).write_text(json.dumps(record))
 
 
-@pytest.mark.parametrize("how", ["missing", "another's", "narrow", "of another kind", "a list"])
+@pytest.mark.parametrize("how", ["missing", "another's", "narrow", "of another kind"])
 def test_hashes_that_cannot_be_those_of_its_rows_are_refused(copied, how):
     damage(copied, how)
     with pytest.raises(DubioError, match=f"{ROWS} cannot tell which rows the adapter was trained on") as caught:

@@ -30,7 +30,7 @@ def no_such_label_column(d):
     return d.evaluate("--label", "nope")
 
 
-@case("no label column found")
+@case("no column 'label', which was fitted on (name another by")
 def no_label_column(d):
     return d.evaluate(test=d.file("t.csv", "text\na\nb\n"))
 

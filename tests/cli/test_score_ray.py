@@ -71,7 +71,7 @@ def test_wrong_tables_are_refused(tiny, table, tmp_path):
     done = scored(tiny, lacking, tmp_path / "out.parquet")
     assert done.code == 2, done
     assert str(lacking) in done.err
-    assert "no text column" in done.err
+    assert "no column 'text', which was fitted on" in done.err
     empty = tmp_path / "empty"
     empty.mkdir()
     assert "no Parquet" in scored(tiny, empty, tmp_path / "out.parquet").err
