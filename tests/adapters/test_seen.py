@@ -102,7 +102,7 @@ def test_of_an_older_record_the_whole_table_is_known_again(copied):
         check_unseen(files, {"calibration": held})
     assert not check_unseen(files, {"calibration": held.take(slice(0, 47))})
     assert not check_unseen(None, {"calibration": held})
-    (copied / RECORD).write_text(json.dumps({**record, "train": "lost", "validation": ["x"]}))
+    (copied / RECORD).write_text(json.dumps({**record, "train": {"sha256": 7}, "validation": {}}))
     assert not check_unseen(find_adapter(copied), {"calibration": held})
 
 
