@@ -22,10 +22,10 @@ def write(path, rows, names):
     return path
 
 
-def paired(path, source, names=("premise", "hypothesis", "label")):
+def paired(path, source, names=("premise", "hypothesis", "label"), spare="spare"):
     """Each text cut in two, as a pair; a third column holds other texts."""
     rows = [(row["text"].split(), row["label"]) for row in read_rows(source)]
-    return write(path, [(" ".join(t[:2]), " ".join(t[2:]), y, "never read") for t, y in rows], [*names, "text"])
+    return write(path, [(" ".join(t[:2]), " ".join(t[2:]), y, "never read") for t, y in rows], [*names, spare])
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +99,7 @@ def test_single_texts_are_refused_where_a_table_from_elsewhere_has_no_pairs(pair
 
 
 def test_pairs_are_refused_where_single_texts_were_fitted_on(cached, tmp_path):
-    table = paired(tmp_path / "new.csv", cached.test)
+    table = paired(tmp_path / "new.csv", cached.test, spare="text")
     done = dubio("score", cached.adapter, table, "--output", tmp_path / "out.csv", "--pair", "hypothesis")
     refused(done, "these rows are pairs of texts, and dubio was fitted on single texts; leave the second texts out")
     done = dubio("score", cached.adapter, table, "--output", tmp_path / "out.csv")
