@@ -9,7 +9,7 @@ from dubio.artifacts.manifest import read_manifest, write_manifest
 from dubio.artifacts.store import load_artifact
 from dubio.errors import ArtifactError
 
-FLIPS = 1000
+FLIPS = pytest.mark.parametrize("flips", [300, pytest.param(2000, marks=pytest.mark.slow)])
 
 
 @pytest.fixture
@@ -32,10 +32,11 @@ def files(adapter):
     return sorted((adapter / "dubio").iterdir())
 
 
-def test_a_thousand_flipped_bytes(adapter):
+@FLIPS
+def test_flipped_bytes(adapter, flips):
     g, whole = np.random.default_rng(0), {path: path.read_bytes() for path in files(adapter)}
     untouched = {path.name for path in whole}
-    for _ in range(FLIPS):
+    for _ in range(flips):
         path = list(whole)[g.integers(len(whole))]
         spoilt, at, bits = bytearray(whole[path]), int(g.integers(len(whole[path]))), int(g.integers(1, 256))
         spoilt[at] ^= bits

@@ -14,10 +14,12 @@ from dubio.cli.bench import read_results
 from dubio.errors import DubioError
 from dubio.experiments.seals import SEALED, sealed
 from dubio.models.cache import StoredRepresentations, is_shard, save_arrays, save_shard
+from dubio.models.extraction import Extraction, extract
+from dubio.models.loading import load
 from dubio.posteriors.mc_dropout import McDropout
 from dubio.posteriors.store import Stored, load_posterior, save_posterior
 from dubio.scores.log_space import log_softmax
-from models.tiny import save_adapter, save_base
+from models.tiny import TEXTS, save_adapter, save_base
 
 ROOT = Path(__file__).parents[2]
 
@@ -171,7 +173,36 @@ def test_rows_of_another_outcome_are_refused(results):
 
 @pytest.fixture(scope="module")
 def classifier(tmp_path_factory):
-    """(base, adapter) of the very small kind, and what they say of some texts."""
+    """(base, adapter), as small as they come."""
     folder = tmp_path_factory.mktemp("flips")
     base = save_base(folder / "base", "bert", hidden_size=8, intermediate_size=8, num_hidden_layers=1)
-    return base, save_adapter(folder / "adapter", base)
+    adapter = save_adapter(folder / "adapter", base)
+    for path in sorted(base.glob("tokenizer*")):
+        shutil.copy(path, adapter)
+    (adapter / "README.md").unlink(missing_ok=True)
+    return base, adapter
+
+
+@pytest.mark.parametrize("count", [6, pytest.param(500, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("which", ["adapter", "tokenizer", "base"])
+def test_of_adapters_tokenizers_and_bases(classifier, which, count):
+    """Refused, told by other hashes (by which an artifact refuses the model), or the same answers and labels."""
+    base, adapter = classifier
+    paths = {
+        "adapter": [adapter / "adapter_model.safetensors", adapter / "adapter_config.json"],
+        "tokenizer": sorted(adapter.glob("tokenizer*")),
+        "base": [base / "config.json", base / "model.safetensors"],
+    }[which]
+
+    def read():
+        model = load(adapter, base=str(base))
+        return model.hashes, model.labels, model.max_length, extract(model, TEXTS, how=Extraction(show=False)).logits
+
+    hashes, labels, length, logits = read()
+
+    def same(found):
+        if found[0] != hashes:
+            return True
+        return found[1:3] == (labels, length) and np.array_equal(found[3], logits)
+
+    check(paths, count, read, same)
