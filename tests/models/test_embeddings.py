@@ -59,8 +59,8 @@ def test_new_tokens_that_nobody_saved(tmp_path):
 
 def test_the_tokenizer_was_not_saved(tmp_path):
     folder = make(tmp_path / "a", snug("llama"), tokens=USER)
-    for file in folder.glob("tokenizer*"):
-        file.unlink()
+    (folder / "tokenizer.json").unlink()  # half of one is none
+    (folder / "tokenizer_config.json").write_text("{}")
     refused(
         folder, r"stores embeddings of \d+ tokens, and the base has \d+ .*save the tokenizer that it was trained with"
     )

@@ -18,7 +18,7 @@ from models.tiny import adapter_folder, refused, save_adapter, settings
 WEIGHTS = "adapter_model.safetensors"
 
 
-@pytest.mark.parametrize("family", ["bert", "llama"])
+@pytest.mark.parametrize("family", ["bert", pytest.param("llama", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("init", ["pissa", "olora", "orthogonal", "eva", "gaussian", "mica", False])
 def test_initialisations_that_follow_from_the_base(init, family, tmp_path):
     folder = make(tmp_path / "a", snug(family), init_lora_weights=init)
@@ -143,6 +143,7 @@ def test_which_adapters_are_made_once():
 VERA = {"projection_prng_key": 3, "r": 4, "save_projection": False}
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Specified to not save")
 @pytest.mark.parametrize("config", [
     lambda: peft.VeraConfig(task_type="SEQ_CLS", target_modules=["query", "value"], **VERA),

@@ -114,4 +114,6 @@ def _trained_tokens(settings: Mapping[str, Any]) -> set[int]:
 
 
 def _own_tokenizer(folder: Path) -> bool:
-    return (folder / "tokenizer_config.json").is_file()
+    """Whether a whole tokenizer lies beside the adapter: settings and a vocabulary."""
+    words = ("tokenizer.json", "vocab.*", "*.model")
+    return (folder / "tokenizer_config.json").is_file() and any(next(folder.glob(name), None) for name in words)
