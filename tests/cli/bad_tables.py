@@ -122,3 +122,39 @@ def tested_on_train(d):
 @case("rows of validation are also in train")
 def validation_in_train(d):
     return d.train("--validation", d.tiny.train)
+
+
+@case("no column 'author'; there are: id, text, label")
+def no_such_column_of_groups(d):
+    return d.fit("--groups", "author")
+
+
+@case("line 3: column 'author' is missing; give every row its group")
+def row_without_group(d):
+    table = d.file("t.csv", "text,label,author\na,food,x\nb,sport,\n")
+    return d.fit("--groups", "author", calibration=table)
+
+
+@case("--groups is for the tenth that is held out of train")
+def groups_of_nothing_held_out(d):
+    return d.train("--validation", d.tiny.test, "--groups", "none")
+
+
+@case("the text could be 'text' or 'review'; name it by --text")
+def two_texts(d):
+    return d.score(source=d.file("t.csv", "text,review\na,b\n"))
+
+
+@case("the label could be column 'label' or 'topic'; name it by --label")
+def two_labels(d):
+    return d.evaluate(test=d.file("t.csv", "text,label,topic\na,food,b\n"))
+
+
+@case("line 4: text follows a closing quote (opened on line 3); in a quoted text write each quote twice")
+def stray_quote(d):
+    return d.score(source=d.file("t.csv", 'text,id\na,1\n"b,2\n"c" d,3\n'))
+
+
+@case("column 'label' holds list<item: string>; a label is one name or one id a row")
+def list_of_labels(d):
+    return d.evaluate(test=d.file("t.jsonl", '{"text": "a", "label": ["food"]}\n'))

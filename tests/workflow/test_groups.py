@@ -3,17 +3,20 @@
 from dataclasses import replace
 
 import numpy as np
+import pytest
 
 import dubio
 from dubio.artifacts.store import load_artifact
 from dubio.containers import Representations
-from dubio.data.tables import table_of
+from dubio.data.tables import as_table, table_of
 from dubio.decisions import risk_threshold
+from dubio.errors import DubioError
 from dubio.scores.base import fold_of
 from dubio.scores.registry import get_method
 from dubio.workflow.evaluation import promise
 from dubio.workflow.fitting import FitPlan, fit_methods, halves
-from dubio.workflow.tables import repeats
+from dubio.workflow.rows import held_out
+from dubio.workflow.tables import groups_of, repeats
 from synthetic import planted
 
 
@@ -52,6 +55,69 @@ def test_near_repeats_are_found_in_texts_and_pairs():
     texts = ["the flight was late again today", "THE FLIGHT was late again today!!", "a lovely little film"]
     assert list(repeats(table_of(texts))) == [0, 0, 1]
     assert list(repeats(table_of(texts, pairs=["yes indeed it was", "no it never was", "maybe"]))) == [0, 1, 2]
+
+
+def table_with(**columns):
+    return as_table({"text": ["a b c d e", "f g h i j", "A B c d e!", "k l m n o"], **columns})
+
+
+def test_groups_are_near_repeats_a_column_or_none():
+    table = table_with(author=["x", "y", "z", "x"], thread=[7, 7, 8, 9])
+    assert list(groups_of(table)) == list(repeats(table)) == [0, 1, 0, 2]
+    assert groups_of(table, "none") is None
+    assert list(groups_of(table, "author")) == [0, 1, 2, 0]
+    assert list(groups_of(table, "thread")) == [0, 0, 1, 2]
+    assert list(groups_of(table.take([3, 2, 0]), "author")) == [0, 1, 0]
+
+
+@pytest.mark.parametrize(("columns", "by", "message"), [
+    ({}, "author", "no column 'author'; there are: text"),
+    ({"none": list("abcd")}, "none", "could also mean the column"),
+    ({"repeats": list("abcd")}, "repeats", "could also mean the column"),
+    ({"author": ["x", None, "y", "z"]}, "author", "row 2: column 'author' is missing; give every row its group"),
+    ({"author": ["x", "y", " ", "z"]}, "author", "row 3: column 'author' is missing"),
+    ({"author": [1.0, 2.0, 3.0, float("nan")]}, "author", "row 4: column 'author' is missing"),
+    ({"author": [[1], [2], [3], [4]]}, "author", "holds list<item: int64>; a group is one name or number a row"),
+])  # fmt: skip
+def test_groups_that_are_none(columns, by, message):
+    with pytest.raises(DubioError) as caught:
+        groups_of(table_with(**columns), by)
+    assert message in str(caught.value)
+
+
+def test_too_few_groups_are_told_as_groups():
+    table = planted(rows=300)[0]
+    wrong = int(table.errors.sum())
+    few = replace(table, groups=np.arange(300) % 4)
+    with pytest.raises(DubioError) as caught:
+        fold_of(few)
+    message = str(caught.value)
+    assert message.startswith(f"300 rows, {wrong} of them wrong, are 4 groups of rows that belong together: 4 with an ")
+    assert "0 without are too few for 5 folds" in message
+    assert "--groups COLUMN or none" in message
+    kept = table.take(np.flatnonzero(~table.errors))
+    with pytest.raises(DubioError, match=r"^0 wrong and [0-9]+ right rows are too few for 5 folds; give"):
+        fold_of(replace(kept, groups=np.arange(len(kept))))
+
+
+@pytest.mark.parametrize("by", [None, "author", "repeats", "none"])
+def test_what_is_held_out_keeps_groups_whole(by):
+    g = np.random.default_rng(0)
+    authors = g.integers(0, 40, 400)
+    own = ["".join(g.choice(list("abcdefghij"), 8)) for _ in range(400)]
+    texts = [" ".join(g.choice(own, 5)) for _ in range(200)]
+    table = as_table(
+        {"text": [*texts, *(t + "!" if by == "repeats" else t for t in texts)], "author": authors.astype(str)}
+    )
+    held, rest = held_out(table, 0, groups_by=by)
+    assert len(held) + len(rest) == 400
+    assert 10 <= len(held) <= 80
+    shared = {
+        name: set(held.extra(name).to_pylist()) & set(rest.extra(name).to_pylist()) for name in ("text", "author")
+    }
+    bare = [{t.rstrip("!") for t in part.texts} for part in (held, rest)]
+    assert (shared["author"] == set()) == (by == "author")
+    assert (bare[0] & bare[1] == set()) == (by in (None, "repeats"))
 
 
 def test_twins_no_longer_flatter_a_refitted_head():

@@ -30,7 +30,7 @@ from dubio.posteriors.store import Stored
 from dubio.showing import tell
 from dubio.workflow.inputs import check_pairs, columns_of
 from dubio.workflow.opening import UnboundWarning, open_artifact, read_posteriors, unbound
-from dubio.workflow.tables import Prepared, prepare
+from dubio.workflow.tables import REPEATS, Prepared, prepare
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,8 @@ class Session:
     is judged; None: the adapter's own predictions, or what the artefact was fitted on.
     letters: of a causal LM's adapter that answers multiple-choice questions; prompt: a JSON file of its prompt; asked:
     both as the artefact has them. None for those of the adapter's training record.
-    fitted: what the rows of the artefact were read from (see `inputs`).
+    fitted: what the rows of the artefact were read from (see `inputs`). groups: which calibration rows belong together:
+    near repeats, none, or by a column.
     """
 
     adapter: str
@@ -59,6 +60,7 @@ class Session:
     prompt: Path | None = None
     asked: Choices | None = None
     fitted: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    groups: str = REPEATS
 
     @cached_property
     def files(self) -> AdapterFiles | None:

@@ -1,5 +1,7 @@
 """`dubio fit`: representations of train and calibration rows -> every method, a choice, an artefact by the adapter."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from dubio.artifacts.store import FOLDER, Artifact, save_artifact
@@ -13,6 +15,7 @@ from dubio.scores.registry import get_method
 from dubio.showing import tell
 from dubio.workflow.fitting import INCUMBENT, FitPlan, fit_methods
 from dubio.workflow.saving import artifact_of
+from dubio.workflow.tables import groups_of
 
 
 def run(session: Session, train: str | None, calibration: str, methods: str | None) -> Artifact:
@@ -33,11 +36,12 @@ def run(session: Session, train: str | None, calibration: str, methods: str | No
     check_disjoint({"calibration": tables["calibration"]}, stored=session.made_on({*drawn, session.mean_of or ""}))
     known = session.check_unseen(calibration=tables["calibration"])
     check_classes(tables["calibration"], session.model.labels)
+    groups = groups_of(tables["calibration"], session.groups)  # a missing column is refused before any pass
     prepared = session.prepare({"calibration": tables["calibration"]}, posteriors=drawn)
     prepared |= session.prepare({name: table for name, table in tables.items() if name != "calibration"})
     fit = fit_methods(
         prepared["train"].load() if "train" in prepared else None,
-        prepared["calibration"].load_grouped(),
+        replace(prepared["calibration"].load(), groups=groups),
         session.model.head,
         FitPlan(names, show=not session.quiet),
     )

@@ -48,6 +48,12 @@ Letters = Annotated[
 Prompt = Annotated[
     Path | None, typer.Option(help="JSON of its prompt: letters, instruction, context, choice, cue, gap, rest.")
 ]
+Groups = Annotated[
+    str,
+    typer.Option(
+        help="Which calibration rows stay in one fold: repeats (near repeats, found by text), none, or a column's name."
+    ),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress lines.")]
 
 
@@ -67,6 +73,12 @@ def train(
     members: Annotated[int | None, typer.Option(help="Members of an ensemble (default: 5).")] = None,
     letters: Letters = None,
     prompt: Prompt = None,
+    groups: Annotated[
+        str | None,
+        typer.Option(
+            help="Of the held-out tenth, what stays on one side: a column, repeats, none (default: same text)."
+        ),
+    ] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="name=value: rank, learning_rate, epochs, batch_size, seed, ...")
     ] = None,
@@ -77,7 +89,7 @@ def train(
     """
     from dubio.cli.train import TrainTables, run
 
-    tables = TrainTables(train, validation, (text, pair, label), letters, prompt)
+    tables = TrainTables(train, validation, (text, pair, label), letters, prompt, groups)
     run(tables, model, out, settings or [], posterior, members)
 
 
@@ -146,6 +158,7 @@ def fit(
     artifact: Artifact = None,
     letters: Letters = None,
     prompt: Prompt = None,
+    groups: Groups = "repeats",
     quiet: Quiet = False,
 ) -> None:
     """Fit uncertainty onto an adapter; the artefact is written beside it."""
@@ -154,8 +167,9 @@ def fit(
 
     columns = text, pair, label
     session = Session(
-        adapter, base, device, precision, columns, max_length, cache, quiet, artifact, predictions, letters, prompt
-    )
+        adapter, base, device, precision, columns, max_length, cache, quiet, artifact, predictions, letters, prompt,
+        groups=groups,
+    )  # fmt: skip
     run(session, train, calibration, methods)
 
 

@@ -21,13 +21,17 @@ _SWITCH = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no
 
 @dataclass(frozen=True)
 class TrainTables:
-    """Where the rows are, and how they are read. columns: (text, pair, label); letters, prompt: see `Session`."""
+    """Where the rows are, and how they are read. columns: (text, pair, label); letters, prompt: see `Session`.
+
+    groups: which rows stay on one side where a tenth is held out (`groups_of`); None: those of the same text.
+    """
 
     train: str
     validation: str | None
     columns: tuple[str | None, str | None, str | None]
     letters: str | None = None
     prompt: Path | None = None
+    groups: str | None = None
 
     def read(self) -> tuple[TextTable, TextTable | None, Choices | None]:
         """(train, validation or None, how questions are answered, or None for texts with labels).
@@ -57,10 +61,12 @@ def run(
     extra = parse_extra([s for s in settings if s.partition("=")[0] in own], posterior, members)
     if late := [epoch for epoch in extra.kept if epoch > plan.epochs]:
         raise DubioError(f"setting keep: epoch {late[0]} comes after the last one, {plan.epochs}")
+    if tables.groups is not None and tables.validation is not None:
+        raise DubioError("--groups is for the tenth that is held out of train; leave it out, or --validation")
     check_folder(out)
     table, held, choices = tables.read()
     if held is None:
-        held, table = held_out(table, plan.seed)
+        held, table = held_out(table, plan.seed, groups_by=tables.groups)
     report = check_disjoint({"train": table, "validation": held})
     labels = label_names(table) if choices is None else [*choices.labels]
     rows = labelled(table, labels), labelled(held, labels)

@@ -186,6 +186,13 @@ def fold_of(table: Representations, folds: int = FOLDS, seed: int = 0) -> NDArra
     """
     errors, unit = table.units
     if min(errors.sum(), (~errors).sum()) < folds:
+        if len(errors) < len(table):
+            raise DubioError(
+                f"{len(table)} rows, {int(table.errors.sum())} of them wrong, are {len(errors)} groups of rows that "
+                f"belong together: {int(errors.sum())} with an error and {int((~errors).sum())} without are too few "
+                f"for {folds} folds; give more varied calibration rows, or other groups (--groups COLUMN or none, in "
+                "Python extract(..., groups=...))"
+            )
         raise DubioError(
             f"{int(errors.sum())} wrong and {int((~errors).sum())} right rows are too few for {folds} folds; "
             "give more calibration rows"

@@ -5,14 +5,25 @@ import numpy as np
 from dubio.adapters.training import LabelledTexts
 from dubio.data.tables import TextTable
 from dubio.errors import DubioError
+from dubio.workflow.tables import groups_of
 
 
-def held_out(table: TextTable, seed: int, share: float = 0.1) -> tuple[TextTable, TextTable]:
-    """(held out, the others): about a share of the rows, repeated rows kept together on one side."""
-    _, group = np.unique(table.rows_hash, axis=0, return_inverse=True)
+def held_out(
+    table: TextTable, seed: int, share: float = 0.1, *, groups_by: str | None = None
+) -> tuple[TextTable, TextTable]:
+    """(held out, the others): about a share of the rows, with rows that belong together on one side.
+
+    groups_by: as of `groups_of`; None: rows of the same text belong together.
+    """
+    if groups_by is None:
+        _, group = np.unique(table.rows_hash, axis=0, return_inverse=True)
+    else:
+        named = groups_of(table, groups_by)
+        group = np.arange(len(table)) if named is None else named
     groups = int(group.max()) + 1
     if groups < 2:
-        raise DubioError(f"{table.source}: nothing can be held out of {groups} distinct row; give --validation")
+        what = "distinct row" if groups_by is None else "group"
+        raise DubioError(f"{table.source}: nothing can be held out of {groups} {what}; give --validation")
     chosen = np.random.default_rng(seed).permutation(groups) < share * groups
     return table.take(chosen[group]), table.take(~chosen[group])
 

@@ -3,17 +3,25 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
 
 from dubio.arrays import Int64
 from dubio.artifacts.manifest import SplitFacts
 from dubio.containers import Representations
+from dubio.data.arrow import one_array
 from dubio.data.near import near_duplicate_groups
 from dubio.data.splits import SplitReport
 from dubio.data.tables import TextTable
+from dubio.errors import DubioError
 from dubio.models.cache import StoredRepresentations
 from dubio.models.extraction import Extraction, blocks_of, extract_to
 from dubio.models.loading import AdaptedModel
 from dubio.posteriors.sampling import Sampler, sample_to
+
+REPEATS, NONE = "repeats", "none"
 
 
 @dataclass(frozen=True)
@@ -27,9 +35,31 @@ class Prepared:
         """All rows in memory."""
         return replace(self.stored.load(), pairs=self.table.pairs is not None)
 
-    def load_grouped(self) -> Representations:
-        """All rows in memory, with repeated and nearly repeated texts as groups, for honest cross-validation."""
-        return replace(self.load(), groups=repeats(self.table))
+    def load_grouped(self, by: str = REPEATS) -> Representations:
+        """All rows in memory, with the groups of `groups_of`, for honest cross-validation."""
+        return replace(self.load(), groups=groups_of(self.table, by))
+
+
+def groups_of(table: TextTable, by: str = REPEATS) -> Int64 | None:
+    """`[N]` numbers that rows which belong together share: by near repeats, by a column's values, or by "none" at all.
+
+    Raises DubioError where there is no such column, a row has no value in it, or "none" names a column too.
+    """
+    if by in (REPEATS, NONE):
+        if by in table.frame.column_names:
+            raise DubioError(
+                f"{table.source}: groups {by!r} could also mean the column of this name; rename the column"
+            )
+        return repeats(table) if by == REPEATS else None
+    column = one_array(table.extra(by))
+    if pa.types.is_nested(column.type):
+        raise DubioError(f"{table.source}: column {by!r} holds {column.type}; a group is one name or number a row")
+    values = column.to_pylist()
+    for row, value in enumerate(values):
+        if value is None or value != value or (isinstance(value, str) and not value.strip()):
+            raise DubioError(f"{table.source}: {table.place(row)}: column {by!r} is missing; give every row its group")
+    numbers: dict[Any, int] = {}
+    return np.array([numbers.setdefault(value, len(numbers)) for value in values], dtype=np.int64)
 
 
 def repeats(table: TextTable) -> Int64:

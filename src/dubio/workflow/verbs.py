@@ -22,14 +22,14 @@ from dubio.workflow.evaluation import Evaluation, check_fitted, check_prediction
 from dubio.workflow.fitting import Fit, FitPlan, fit_methods
 from dubio.workflow.opening import open_artifact, read_posteriors
 from dubio.workflow.saving import save
-from dubio.workflow.tables import repeats
+from dubio.workflow.tables import REPEATS, groups_of
 
 __all__ = ["Evaluation", "evaluate", "extract", "fit", "open_artifact", "promise", "save", "score"]
 
 
 def extract(
     model: AdaptedModel, rows: Any, *, cache: str | Path | None = None,
-    posteriors: str | Path | None = None, mean_of: str | None = None, show: bool = False,
+    posteriors: str | Path | None = None, mean_of: str | None = None, groups: str = REPEATS, show: bool = False,
 ) -> Representations:  # fmt: skip
     """One forward pass: features `[N, d]`, logits `[N, C]`, and labels and groups `[N]` where the rows have labels.
 
@@ -38,6 +38,8 @@ def extract(
     cache: folder of shards from which a killed run resumes.
     posteriors: adapter folder whose posteriors' samples are drawn as well. mean_of: the one of them whose mean
     prediction (and mean features) take the place of the adapter's own.
+    groups: which labelled rows belong together, and so into one fold: "repeats" finds near repeats among the texts,
+    "none" takes every row as its own, all else is the column that names each row's group.
     Raises DubioError on rows that cannot be read or scored, or labels that the model does not have.
     """
     if mean_of is not None and posteriors is None:
@@ -63,7 +65,7 @@ def extract(
             features, log_p = both[mean_of]
             found = Representations.of(features, log_mean(log_p), labels, samples=found.samples, mean_of=mean_of)
     found = replace(found, pairs=table.pairs is not None)
-    return found if labels is None else replace(found, groups=repeats(table))
+    return found if labels is None else replace(found, groups=groups_of(table, groups))
 
 
 def fit(
