@@ -110,6 +110,8 @@ def train_adapter(
     model, tokenizer, missing = load_base(base, list(labels), plan.device, None, choices)
     if tokenizer.pad_token_id is None:
         raise DubioError(f"{base}: the tokenizer has neither a pad nor an eos token, which batches need; add one")
+    config: Any = model.config
+    config.problem_type = "single_label_classification"  # whatever the base was fine-tuned for
     tokenizer.padding_side = "right"  # as in extraction: absolute positions must count alike
     peft_model = _adapted(model, missing, plan, lettered=choices is not None)
     name_base(peft_model.peft_config["default"], base)  # for a .gguf file, peft would name its folder

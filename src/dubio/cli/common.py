@@ -22,6 +22,7 @@ from dubio.files import check_folder
 from dubio.models.adapter_files import AdapterFiles, find_adapter, head_rows
 from dubio.models.base import check_device, has_bfloat16
 from dubio.models.extraction import Extraction
+from dubio.models.labels import are_given, read_labels
 from dubio.models.letters import Choices, asked_choices, choices_of
 from dubio.models.loading import AdaptedModel, load
 from dubio.posteriors.hosts import host_under
@@ -44,6 +45,8 @@ class Session:
     both as the artefact has them. None for those of the adapter's training record.
     fitted: what the rows of the artefact were read from (see `inputs`). groups: which calibration rows belong together:
     near repeats, none, or by a column.
+    labels: names of the classes, a,b,c or a file of them; fitted_labels: those that the artefact has. They count where
+    neither the adapter's folder nor its base gives any.
     """
 
     adapter: str
@@ -61,6 +64,8 @@ class Session:
     asked: Choices | None = None
     fitted: Mapping[str, Any] = field(default_factory=dict[str, Any])
     groups: str = REPEATS
+    labels: str | None = None
+    fitted_labels: tuple[str, ...] | None = None
 
     @cached_property
     def files(self) -> AdapterFiles | None:
@@ -80,10 +85,14 @@ class Session:
         check_device(self.device)
         if precision == "bfloat16" and not has_bfloat16(self.device):
             tell(f"note: {self.device} has no bfloat16 products here; float32 will be faster", file=sys.stderr)
-        return load(
+        names = None if self.labels is None else read_labels(self.labels)
+        found = load(
             self.adapter, base=self.base, device=self.device, precision=precision, max_length=self.max_length,
-            letters=self.choices,
+            letters=self.choices, labels=names,
         )  # fmt: skip
+        fitted = self.fitted_labels
+        nameless = names is None and not are_given(found.labels)
+        return replace(found, labels=fitted) if fitted and nameless and len(fitted) == len(found.labels) else found
 
     @property
     def name(self) -> str:
@@ -112,14 +121,15 @@ class Session:
 
         Raises ArtifactError where nothing is fitted, or its manifest is damaged or of another schema.
         """
-        facts = read_manifest(self.folder / FOLDER / "manifest.json").model
+        manifest = read_manifest(self.folder / FOLDER / "manifest.json")
+        facts, labels = manifest.model, tuple(manifest.labels)
         length = facts.get("max_length") if self.max_length is None else self.max_length
         precision = self.precision or facts.get("precision")
         asked = None if facts.get("choices") is None else Choices.of(facts["choices"])
         kept = facts.get("input")
         return replace(
             self, precision=precision, max_length=length, mean_of=facts.get("mean_of"), asked=asked,
-            fitted=kept if isinstance(kept, dict) else {},
+            fitted=kept if isinstance(kept, dict) else {}, fitted_labels=labels,
         )  # fmt: skip
 
     def open(self) -> Artifact:

@@ -54,6 +54,10 @@ Groups = Annotated[
         help="Which calibration rows stay in one fold: repeats (near repeats, found by text), none, or a column's name."
     ),
 ]
+Labels = Annotated[
+    str | None,
+    typer.Option(help="Names of the classes in the model's order, a,b,c or a file (default: the adapter's own)."),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress lines.")]
 
 
@@ -125,6 +129,7 @@ def posterior(
     cache: Cache = None,
     letters: Letters = None,
     prompt: Prompt = None,
+    labels: Labels = None,
     quiet: Quiet = False,
 ) -> None:
     """Make a posterior over adapters from one that is trained; `fit` and `evaluate` then find it beside the adapter."""
@@ -133,8 +138,9 @@ def posterior(
 
     columns = (text, pair, label)
     session = Session(
-        adapter, base, device, precision, columns, max_length, cache, quiet, letters=letters, prompt=prompt
-    )
+        adapter, base, device, precision, columns, max_length, cache, quiet, letters=letters, prompt=prompt,
+        labels=labels,
+    )  # fmt: skip
     run(session, name, rows, rate, samples, masks, Curvature(validation, structure, evidence, draws))
 
 
@@ -159,6 +165,7 @@ def fit(
     letters: Letters = None,
     prompt: Prompt = None,
     groups: Groups = "repeats",
+    labels: Labels = None,
     quiet: Quiet = False,
 ) -> None:
     """Fit uncertainty onto an adapter; the artefact is written beside it."""
@@ -169,6 +176,7 @@ def fit(
     session = Session(
         adapter, base, device, precision, columns, max_length, cache, quiet, artifact, predictions, letters, prompt,
         groups=groups,
+        labels=labels,
     )  # fmt: skip
     run(session, train, calibration, methods)
 
@@ -192,6 +200,7 @@ def evaluate(
     artifact: Artifact = None,
     letters: Letters = None,
     prompt: Prompt = None,
+    labels: Labels = None,
     quiet: Quiet = False,
 ) -> None:
     """Compare all fitted methods on a test table, with intervals, and write the report."""
@@ -200,8 +209,9 @@ def evaluate(
 
     columns = (text, pair, label)
     session = Session(
-        adapter, base, device, precision, columns, max_length, cache, quiet, artifact, letters=letters, prompt=prompt
-    )
+        adapter, base, device, precision, columns, max_length, cache, quiet, artifact, letters=letters, prompt=prompt,
+        labels=labels,
+    )  # fmt: skip
     run(session, test, ood, report, (risk, delta))
 
 
@@ -225,6 +235,7 @@ def score(
     artifact: Artifact = None,
     letters: Letters = None,
     prompt: Prompt = None,
+    labels: Labels = None,
     escape_formulas: Annotated[
         bool,
         typer.Option(
@@ -242,8 +253,9 @@ def score(
 
     columns = (text, pair, None)
     session = Session(
-        adapter, base, device, precision, columns, max_length, cache, quiet, artifact, letters=letters, prompt=prompt
-    )
+        adapter, base, device, precision, columns, max_length, cache, quiet, artifact, letters=letters, prompt=prompt,
+        labels=labels,
+    )  # fmt: skip
     if executor == "local" and address is None:
         run(session, table, output, (risk, delta), methods, escape=escape_formulas)
     elif escape_formulas:

@@ -6,7 +6,7 @@ Safetensors only; a GGUF file works as base. Whatever does not fit is named: mis
 import inspect
 import json
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -23,11 +23,13 @@ from dubio.models.base import base_hash, check_device, load_base, read_base
 from dubio.models.base_settings import moved
 from dubio.models.embeddings import fit_embeddings
 from dubio.models.initialising import is_plain
+from dubio.models.labels import class_names
 from dubio.models.letters import Choices, as_choices, choices_of
 from dubio.models.locating import at_revision, split_revision
 from dubio.models.merging import merge_for_inference
 from dubio.models.padding import pad_fact
 from dubio.models.patterns import check_patterns
+from dubio.models.problem import check_problem
 from dubio.models.prompts import is_prefix, is_prompted, run_prompted, virtual_tokens
 from dubio.models.sites import Site, find_site
 from dubio.models.threads import alone, catching, keeps_state, settle, together
@@ -99,14 +101,15 @@ class AdaptedModel:
 
 def load(
     path: str | Path, *, base: str | None = None, device: str = "cpu", precision: str = "float32",
-    max_length: int | None = None, letters: str | Choices | None = None,
+    max_length: int | None = None, letters: str | Choices | None = None, labels: Sequence[str] | None = None,
 ) -> AdaptedModel:  # fmt: skip
     """Loads an adapter folder or hub id (or a fine-tuned classifier's folder) and proves it.
 
     base: overrides the adapter's base model (path, hub id, owner/name@revision, or .gguf file). precision: of the
     forward pass, `float32` or `bfloat16`. max_length: tokens a row (default: as trained, at most 512). letters: of a
     causal LM's adapter that answers multiple-choice questions, such as "ABCD", or its whole prompt; one that dubio has
-    trained knows its own.
+    trained knows its own. labels: names of the classes in the order of the logits, where neither the adapter's folder
+    nor its base gives any.
     Raises DubioError or ProofError, one line, on anything missing, foreign, merged, damaged, or not provable.
     """
     from dubio.models.proofs import prove  # proofs run the model that this module defines
@@ -121,6 +124,7 @@ def load(
             raise DubioError(f"{path} is a whole model, not an adapter, so it takes no base; leave --base out")
         name, kind, record, choices, unread = str(path), "none", {}, asked, frozenset[int]()
         model, tokenizer, missing = load_base(name, None, "cpu", choices=choices)
+        check_problem(model.config, name, None)
         if missing:
             raise DubioError(f"{path} is no adapter and no classifier: {missing[0]} is missing; name a trained folder")
     else:
@@ -143,7 +147,7 @@ def load(
             "another revision, or the adapter merged into it)"
         )
     adapted = AdaptedModel(
-        model, tokenizer, site, tuple(str(inner.config.id2label[i]) for i in range(inner.config.num_labels)),
+        model, tokenizer, site, class_names(inner.config, files, labels, None if choices is None else choices.labels),
         "cpu", "float32", length_of(max_length, record, tokenizer, model), name, kind, inner.config.model_type,
         hashes, _INPUTS & set(inspect.signature(inner.forward).parameters), choices, unread,
     )  # fmt: skip
@@ -190,6 +194,8 @@ def _apply(files: AdapterFiles, base: str, choices: Choices | None) -> tuple[nn.
     if choices is not None:
         _check_letters(files, rows)
     model, tokenizer, missing = read_base(base, labels or rows, "cpu", files.folder, choices)
+    if choices is None:
+        check_problem(model.config, str(files.folder), files)
     unread = fit_embeddings(model, tokenizer, files)
     children = {name for name, _ in model.named_children()}
     foreign = {key.split(".")[2] for key in files.shapes if key.startswith("base_model.model.")} - children

@@ -14,7 +14,7 @@ from transformers import AutoTokenizer
 from dubio.errors import DubioError
 from dubio.models.base_settings import reason_of
 from dubio.models.gguf import gguf_tokenizer
-from dubio.safe_reading import read_object
+from dubio.safe_reading import FACTS, read_object, read_text
 
 # One of a language or notation is enough: who reads Chinese, proteins or lower case alone need not read English.
 SENTENCES = (
@@ -125,7 +125,7 @@ def _take_over(tokenizer: Any, half: Mapping[str, Any], folder: Path, base: str)
     """What an adapter's half tokenizer says, onto the base's; raises DubioError where it was another one."""
     remedy = f"save the whole tokenizer that the adapter was trained with into {folder}"
     alone = folder / "tokenizer.json"
-    if alone.is_file() and _facts(json.dumps(read_object(alone))) != _facts(tokenizer.backend_tokenizer.to_str()):
+    if alone.is_file() and _facts(read_text(alone, limit=FACTS)) != _facts(tokenizer.backend_tokenizer.to_str()):
         raise DubioError(f"{folder} holds a tokenizer.json without its settings, and not that of {base}; {remedy}")
     for token, number in half.get("added", {}).items():
         if tokenizer.convert_tokens_to_ids(token) != number:
