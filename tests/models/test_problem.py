@@ -85,9 +85,7 @@ def test_an_adapter_of_a_tagger(tmp_path):
     refused(adapter, "is a BertForTokenClassification")
 
 
-@pytest.mark.parametrize(
-    ("family", "head"), [("bert", True), ("llama", True), ("roberta", False), ("distilbert", False)]
-)
+@pytest.mark.parametrize(("family", "head"), [("bert", True), ("llama", True), ("roberta", False)])
 def test_an_adapter_that_only_says_it_tags_tokens(family, head, tmp_path):
     folder = shutil.copytree(adapter_folder(family, head=head), tmp_path / "adapter")
     settings(folder, task_type="TOKEN_CLS")
