@@ -120,13 +120,8 @@ def load(
         raise DubioError(f"unknown precision {precision!r}; choose one of {', '.join(PRECISIONS)}")
     files, asked = find_adapter(path), as_choices(letters)
     if files is None:
-        if base is not None:
-            raise DubioError(f"{path} is a whole model, not an adapter, so it takes no base; leave --base out")
         name, kind, record, choices, unread = str(path), "none", {}, asked, frozenset[int]()
-        model, tokenizer, missing = load_base(name, None, "cpu", choices=choices)
-        check_problem(model.config, name, None)
-        if missing:
-            raise DubioError(f"{path} is no adapter and no classifier: {missing[0]} is missing; name a trained folder")
+        model, tokenizer = _whole(name, base, choices)
     else:
         if base is None and files.base is None:
             raise DubioError(f"{files.folder}/adapter_config.json names no base model; pass --base")
@@ -171,6 +166,17 @@ def model_hashes(model: Any, tokenizer: Any, base: str, choices: Choices | None 
     config = sha256_json({k: str(v) for k, v in facts.items() if k not in _IDLE})
     found = {"base": base, "config": config, "tokenizer": _hash_of(tokenizer)}
     return found if choices is None else {**found, "letters": sha256_json(choices.facts())}
+
+
+def _whole(path: str, base: str | None, choices: Choices | None) -> tuple[Any, Any]:
+    """(a fine-tuned classifier, its tokenizer); raises DubioError where it is none, or a base is named for it."""
+    if base is not None:
+        raise DubioError(f"{path} is a whole model, not an adapter, so it takes no base; leave --base out")
+    model, tokenizer, missing = load_base(path, None, "cpu", choices=choices)
+    check_problem(cast(Any, model).config, path, None)
+    if missing:
+        raise DubioError(f"{path} is no adapter and no classifier: {missing[0]} is missing; name a trained folder")
+    return model, tokenizer
 
 
 def _base_of(files: AdapterFiles, asked: str | None) -> str:
