@@ -173,6 +173,10 @@ def read_outcome(cell: Path, rows: Path) -> Outcome:
     try:
         facts = read_object(cell, limit=FACTS)
         check_file(rows)
+        schema = parquet.read_schema(rows)
+        if _key_of(schema) != facts["key"]:
+            raise ValueError("they are of different runs")
+        check_rows(facts, rows, schema.metadata or {})  # before anything of it is unpacked
         table = parquet.read_table(rows)
         columns = {name: table.column(name).to_numpy() for name in table.column_names}
         wrong, names = columns.pop("wrong"), [c.partition(":")[2] for c in columns if c.startswith("loss:")]
@@ -180,9 +184,6 @@ def read_outcome(cell: Path, rows: Path) -> Outcome:
         ranks = {c[5:]: v for c, v in columns.items() if c.startswith("rank:") and not c.startswith("rank:system:")}
         _ = [facts["cell"][name] for name in ("model", "data", "seed", "predictions")], {**facts["methods"]}
         _ = {name: {**figures} for name, figures in {**facts["metrics"]}.items()}
-        if _key_of(table.schema) != facts["key"]:
-            raise ValueError("they are of different runs")
-        check_rows(facts, rows, table.schema.metadata or {})
     except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
         raise DubioError(
             f"{cell} and {rows.name} are not the outcome of a cell ({' '.join(str(error).split())}); run the grid again"
