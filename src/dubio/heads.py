@@ -101,7 +101,7 @@ def load_head_arrays(head: nn.Module, arrays: Mapping[str, NDArray[Any]]) -> Non
     """Fills a head built by `build_head`; raises DubioError on missing, unexpected or misshapen arrays."""
     odd = next((name for name, v in arrays.items() if v.dtype.kind not in "fiub" or not np.isfinite(v).all()), None)
     if odd is not None:
-        raise DubioError(f"the stored head's {odd} holds NaN, infinity, or no numbers")
+        raise DubioError(f"the stored head does not fit its layers: {odd} holds NaN, infinity, or no numbers")
     try:
         head.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in arrays.items()})
     except (RuntimeError, TypeError) as error:

@@ -1,0 +1,3 @@
+from tiny_classifier import cached, tiny
+
+__all__ = ["cached", "tiny"]
