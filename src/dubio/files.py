@@ -107,6 +107,23 @@ def sha256_json(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
+_FULL = ("PytorchStreamWriter", "file write", "(os error ")
+
+
+@contextmanager
+def written_by_others(folder: Path) -> Generator[None]:
+    """Around what libraries write below a folder; raises DubioError where that fails: a full disk, mostly."""
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        raise _unwritable(folder, error) from error
+    except Exception as error:  # the writers of torch and of tokenizers have kinds of their own
+        told = str(error)
+        if isinstance(error, DubioError) or not any(words in told for words in _FULL):
+            raise
+        raise _unwritable(folder, OSError("the disk is full, or a file would be too large")) from error
+
+
 def _unwritable(target: Path, error: Exception) -> DubioError:
     reason = getattr(error, "strerror", None) or str(error)
     return DubioError(f"cannot write {target}: {reason}; choose another place or make room")

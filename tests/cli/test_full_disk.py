@@ -30,3 +30,16 @@ def test_no_room_for_shards_or_methods(cached, forks, tmp_path, cache, limit):
     assert not (artifact / "dubio" / "manifest.json").exists()
     assert not list(tmp_path.rglob(".*"))
     assert not list((tmp_path / "cache").glob("*"))
+
+
+@pytest.mark.parametrize("limit", [LIMIT, 1 << 18])
+def test_no_room_for_an_adapter(cached, forks, tmp_path, limit):
+    """At the first of the Trainer's files, or in the midst of a checkpoint's tensors."""
+    out, log = tmp_path / "adapter", tmp_path / "log"
+    ask = ["train", "--train", cached.validation, "--validation", cached.calibration, "--model", cached.base,
+           "--out", out, "--set", "epochs=1", "--set", "rank=64"]  # fmt: skip
+    code, _ = forks.run(ask, log, limit=limit)
+    assert code == 2, log.read_text()
+    assert log.read_text().count("dubio: cannot write ") == 1  # among the Trainer's bars
+    assert "Traceback" not in log.read_text()
+    assert not (out / "adapter_config.json").exists()

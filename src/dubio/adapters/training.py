@@ -27,7 +27,7 @@ from dubio.adapters.targets import fresh_modules, layers_named, lora_targets, to
 from dubio.arrays import Int64, as_labels
 from dubio.data.texts import hash_rows
 from dubio.errors import DubioError
-from dubio.files import check_folder, open_to_all, sha256_file, sha256_json, write_json
+from dubio.files import check_folder, open_to_all, sha256_file, sha256_json, write_json, written_by_others
 from dubio.models.adapter_files import RECORD, settings_of
 from dubio.models.base import base_hash, has_bfloat16, load_base
 from dubio.models.letters import Choices
@@ -129,7 +129,8 @@ def train_adapter(
     )
     if not plan.show:
         trainer.remove_callback(PrinterCallback)  # what transformers puts in place of a progress bar
-    trainer.train(resume_from_checkpoint=_last_checkpoint(work))
+    with written_by_others(out):
+        trainer.train(resume_from_checkpoint=_last_checkpoint(work))
     history = [entry for entry in trainer.state.log_history if "eval_accuracy" in entry]
     record = {
         "base": base,
@@ -254,14 +255,16 @@ def publish_adapter(
     An adapter whose record tells of answer letters is saved as the causal LM's that it is.
     """
     staged = work / "adapter"
-    model.save_pretrained(staged, save_embedding_layers=False)  # left to itself, peft asks the hub about the base
+    with written_by_others(out):
+        # Left to itself, peft asks the hub about the base.
+        model.save_pretrained(staged, save_embedding_layers=False)
+        tokenizer.save_pretrained(staged)
     settings = read_object(staged / "adapter_config.json")
     for name in ("target_modules", "modules_to_save"):  # sets, which peft writes in any order
         settings[name] = sorted(set(settings[name] or [])) or None
     if "choices" in record:
         settings |= {"task_type": TaskType.CAUSAL_LM.value, "auto_mapping": None}
     write_json(staged / "adapter_config.json", settings)
-    tokenizer.save_pretrained(staged)
     hashes = {part: table.rows_hash for part, table in zip(("train", "validation"), rows, strict=True)}
     own = {"weights_sha256": sha256_file(staged / "adapter_model.safetensors"), "settings": settings_of(settings)}
     record = {**record, "rows": write_rows(staged, hashes), **own}

@@ -110,11 +110,18 @@ class Session:
 
     @property
     def cache_folder(self) -> Path:
-        """Where shards of representations are kept."""
+        """Where shards of representations are kept; raises DubioError where no place is named and there is no home."""
         if self.cache is not None:
             return self.cache
-        root = os.environ.get("DUBIO_CACHE") or Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "dubio"
-        return Path(root) / "representations"
+        root, caches = os.environ.get("DUBIO_CACHE"), os.environ.get("XDG_CACHE_HOME")
+        if root:
+            return Path(root) / "representations"
+        try:
+            return (Path(caches) if caches else Path.home() / ".cache") / "dubio" / "representations"
+        except RuntimeError as error:  # in a container, for a user without a name
+            raise DubioError(
+                "there is no home folder to keep representations in; name a folder by --cache or DUBIO_CACHE"
+            ) from error
 
     def as_fitted(self) -> "Session":
         """The same session at the precision and length of its artefact, and with its columns, before a model is loaded.

@@ -5,9 +5,10 @@ run resumes with the missing ones.
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from dubio.models.cache_limit import use
 from dubio.models.extraction import Block, Extraction, batches, blocks_of, pad, shard_key, tokenize, width_of
 from dubio.models.loading import AdaptedModel
 from dubio.models.threads import alone
+from dubio.posteriors.drawn import check_stack
 from dubio.posteriors.engine import StackEngine
 from dubio.posteriors.forms import form_of
 from dubio.posteriors.linearised import LinearEngine
@@ -28,8 +30,11 @@ from dubio.posteriors.stack import moved
 from dubio.posteriors.store import Stored
 from dubio.posteriors.trunk import Trunks
 from dubio.progress import progress
+from dubio.safe_reading import short
 
 Averaging = StackEngine | LinearEngine  # both give a batch's mean features and the logits of all samples
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -51,11 +56,11 @@ class Sampler:
 
     def averaging(self) -> Averaging:
         """What predicts: that engine, or the network linearised around the posterior's centre."""
-        centre = self.stored.posterior.centre
+        centre = self._told(lambda: self.stored.posterior.centre)
         return self.engine() if centre is None else LinearEngine.around(self._engine(centre), self._draws())
 
     def _draws(self) -> dict[str, Tensor]:
-        return self.stored.posterior.draw(self.samples or self.stored.samples, self.seed)
+        return self._told(lambda: self.stored.posterior.draw(self.samples or self.stored.samples, self.seed))
 
     def _engine(self, values: Mapping[str, Tensor]) -> StackEngine:
         for what, digest in self.stored.base.items():
@@ -64,8 +69,22 @@ class Sampler:
                 raise DubioError(f"posterior {self.stored.name} belongs to {other}; make it again on this one")
         on_device = {name: moved(value, self.host.device) for name, value in values.items()}
         with alone(self.host.site.module):  # whose layers are looked at
-            stack, rate = form_of(self.stored.form, self.host)(on_device), self.stored.posterior.token_rate
+            stack = self._told(lambda: form_of(self.stored.form, self.host)(on_device))
+        check_stack(stack, self.host.model, self.host.site.head, self.stored.name)
+        rate = self._told(lambda: float(self.stored.posterior.token_rate))
         return StackEngine(self.host.model, self.host.site, stack, self.host.inputs, rate, self.seed)
+
+    def _told(self, make: Callable[[], T]) -> T:
+        """What `make` gives; raises DubioError where what is stored cannot be what a posterior has written."""
+        try:
+            return make()
+        except (RuntimeError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
+            if isinstance(error, DubioError):
+                raise
+            reason = f"{type(error).__name__}: {short(str(error), 120)}"
+            raise DubioError(
+                f"posterior {self.stored.name} cannot be drawn from what is stored ({reason}); make it again"
+            ) from error
 
     @property
     def key(self) -> str:

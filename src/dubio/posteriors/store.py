@@ -21,11 +21,11 @@ from dubio.files import atomic_path, sha256_json, write_json
 from dubio.posteriors.base import Posterior
 from dubio.posteriors.registry import get_posterior
 from dubio.safe_reading import FACTS as MOST
-from dubio.safe_reading import MEMORY, read_bytes, read_object
+from dubio.safe_reading import MEMORY, read_bytes, read_object, short
 from dubio.writers import stamp, tidy, turn
 
 FOLDER, FACTS, SCHEMA = "posteriors", "posterior.json", 1
-_ROWS = "rows"
+_ROWS, _MOST = "rows", 10_000  # samples
 
 
 @dataclass(frozen=True)
@@ -104,6 +104,9 @@ def _read(folder: Path, name: str) -> Stored:
         spoilt = [n for n, value in tensors.items() if value.is_floating_point() and not bool(value.isfinite().all())]
         if spoilt:
             raise ValueError(f"{spoilt[0]} holds NaN or infinity")
+        odd = [n for n in ("facts", "form", "base") if not isinstance(facts[n], dict)]
+        if odd or type(facts["samples"]) is not int or not 0 < facts["samples"] < _MOST:
+            raise ValueError(f"{odd[0] if odd else 'samples'} is {short(facts[odd[0] if odd else 'samples'])}")
         rows = tensors.pop(_ROWS, None)
         posterior = get_posterior(facts["name"]).load()(tensors, facts["facts"])
         hashes = None if rows is None else as_hashes(rows.numpy())
