@@ -154,7 +154,9 @@ def test_evaluating_one_right_row_leaves_out_what_is_undefined(cached, tmp_path)
     table = write_table(tmp_path / "one.csv", ["again a match"], ["sport"])
     done = dubio("evaluate", cached.adapter, "--test", table, "--report", tmp_path / "report")
     assert (done.code, done.err) == (0, ""), done
-    found = {metric["metric"] for metric in json.loads((tmp_path / "report" / "metrics.json").read_text())}
+    metrics = json.loads((tmp_path / "report" / "metrics.json").read_text())
+    found = {metric["metric"] for metric in metrics if metric["value"] is not None}
+    assert all(metric["why"] for metric in metrics if metric["value"] is None)
     assert "accuracy" in found
     assert not {"error_roc_auc", "error_pr_auc"} & found
 

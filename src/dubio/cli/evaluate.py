@@ -48,7 +48,7 @@ def run(
     prepared = session.prepare(tables, unlabelled=("ood",), posteriors=posteriors_of(artifact))
     stored = prepared["test"].stored
     passes = {name: 1e6 * seconds_of(paths) / len(stored) for name, paths in stored.samples.items()}
-    rows = prepared["test"].load()
+    rows = prepared["test"].load_grouped()
     strange = prepared["ood"].load() if ood is not None else None
     found = evaluate(artifact, rows, ood=strange, agreement=agreement, budget=budget, draws=draws)
     costs = [*method_costs(session, artifact, found, passes), *posterior_costs(session, passes)]
@@ -59,7 +59,7 @@ def run(
     wide_console().print(metrics_table(found.metrics, "test"))
     if passes:
         wide_console().print(systems_table(found.metrics, "test", {c.method: c for c in costs}, artifact.mean_of))
-    tell(artifact.choice.why, found.threshold.promise)
+    tell(found.summary, artifact.choice.why, found.threshold.promise)
     if written is not None:
         tell(f"report: {written}")
     return found

@@ -9,24 +9,28 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from dubio.arrays import Float64
+from dubio.arrays import Float64, as_numpy
 from dubio.artifacts.store import Fitted
 from dubio.containers import Representations, Scores, check_representations
 from dubio.decisions.threshold import RiskThreshold, risk_threshold
 from dubio.errors import DubioError
 from dubio.measures import log_complement, log_mean
 from dubio.metrics import Bootstrap, Metric, correlation, evaluate_ood, evaluate_scores, evaluate_system
+from dubio.metrics.evaluation import ADAPTER
 from dubio.report.terminal import metrics_table
 from dubio.scores.base import Score
 from dubio.scores.derived import DerivedScore
 from dubio.workflow.inputs import check_pairs
+
+NO_ROWS = "there are no rows"
 
 
 @dataclass(frozen=True)
 class Evaluation:
     """metrics: every figure. scores, ood: by method, on test and out-of-domain rows. milliseconds: a thousand rows.
 
-    threshold: of the chosen method; realised: (coverage, risk or None) of its decisions on test.
+    threshold: of the chosen method; realised: (coverage, risk or None) of its decisions on test. summary: in a sentence
+    what the test rows say of the adapter and of these decisions, or why they say nothing.
     """
 
     metrics: tuple[Metric, ...]
@@ -35,12 +39,13 @@ class Evaluation:
     milliseconds: Mapping[str, float]
     threshold: RiskThreshold
     realised: tuple[float, float | None]
+    summary: str = ""
 
     def __str__(self) -> str:
-        """The comparison table and the promise, as the command line prints them."""
+        """The comparison table, the summary and the promise, as the command line prints them."""
         page = Console(width=120, file=io.StringIO(), record=True)
         page.print(metrics_table(self.metrics, "test"))
-        return f"{page.export_text()}{self.threshold.promise}"
+        return f"{page.export_text()}{self.summary}\n{self.threshold.promise}"
 
 
 def score_all(fitted: Fitted, rows: Representations) -> tuple[dict[str, Scores], dict[str, float]]:
@@ -60,7 +65,7 @@ def score_all(fitted: Fitted, rows: Representations) -> tuple[dict[str, Scores],
             uncertainty = score.score_with(rows, out[lender].uncertainty)
         else:
             uncertainty = score.score(rows)
-        spent = (time.perf_counter() - start) * 1e6 / len(rows)
+        spent = (time.perf_counter() - start) * 1e6 / max(len(rows), 1)
         milliseconds[name] = spent if lender is None else spent + milliseconds[lender]
         out[name] = Scores.of(name, uncertainty, method.recalibrator.predict(uncertainty))
     return out, milliseconds
@@ -107,46 +112,98 @@ def promise(fitted: Fitted, risk: float, delta: float = 0.1) -> RiskThreshold:
 
 
 def evaluate(
-    fitted: Fitted, test: Representations, *, ood: Representations | None = None,
-    agreement: Float64 | None = None, budget: tuple[float, float] = (0.05, 0.1), draws: int = 1000,
+    fitted: Fitted, test: Representations, *, ood: Representations | None = None, agreement: Any = None,
+    budget: tuple[float, float] = (0.05, 0.1), draws: int = 1000,
 ) -> Evaluation:  # fmt: skip
     """Judges every fitted method on `test` (with labels), and on `ood` rows where given.
 
-    agreement: `[N]` share of annotators who agree with the label, NaN where unknown; each score's Spearman correlation
-    with disagreement is then reported. budget: (risk, delta) of the promise.
+    agreement: `[N]` share of annotators who agree with the label, NaN or None where unknown; each score's Spearman
+    correlation with disagreement is then reported. budget: (risk, delta) of the promise. What is undefined, on rows
+    without an error or without rows at all, has no value and says why; rows that repeat (`test.groups`) count once in
+    every interval. Raises DubioError on rows of another model than was fitted, and agreement that is not one a row.
     """
     check_fitted(fitted)
     check_representations(test, "test")
     if ood is not None:
         check_representations(ood, "ood")
-    bootstrap = Bootstrap(draws=draws)
+    known = None if agreement is None else known_agreement(agreement, len(test))
+    bootstrap, y = Bootstrap(draws=draws), test.known_labels
     scores, milliseconds = score_all(fitted, test)
-    metrics = evaluate_scores("test", list(scores.values()), test.logits, test.known_labels, bootstrap=bootstrap)
+    away = score_all(fitted, ood)[0] if ood is not None else {}
+    threshold = promise(fitted, *budget)
+    if len(test):
+        judged = [*scores.values()]
+        metrics = evaluate_scores("test", judged, test.logits, y, bootstrap=bootstrap, groups=test.groups)
+        for name, log_p in _systems(fitted, test).items():
+            own = log_complement(log_p, log_p.argmax(axis=1))
+            metrics += evaluate_system(
+                "test", name, np.exp(log_p), y, own, bootstrap=bootstrap, groups=test.groups
+            )  # fmt: skip
+    else:
+        metrics = [Metric(ADAPTER, "accuracy", "test", None, why=NO_ROWS), *_undefined(scores, "error_roc_auc", "test")]
+    if ood is not None:
+        there = len(test) and len(ood)
+        inside, outside = [*scores.values()], [*away.values()]
+        metrics += (
+            evaluate_ood(inside, outside, "ood", bootstrap=bootstrap)
+            if there else _undefined(scores, "ood_roc_auc", "ood")
+        )  # fmt: skip
+    if known is not None:
+        at = np.isfinite(known)
+        kept = [Scores(s.method, s.uncertainty[at], None) for s in scores.values()]
+        metrics += correlation("test", kept, 1 - known[at], "spearman_disagreement", bootstrap=bootstrap)
+    realised = realise(fitted, scores, test, threshold)
+    summary = _summary(test, threshold, realised)
+    return Evaluation(tuple(metrics), scores, away, milliseconds, threshold, realised, summary)
+
+
+def _systems(fitted: Fitted, test: Representations) -> dict[str, Float64]:
+    """Log-probabilities `[N, C]` of all that changes the adapter's: posteriors' means, and methods that say so."""
     systems = {name: log_mean(table) for name, table in test.samples.items()}
     for name, method in fitted.methods.items():
         changed = method.score.log_probabilities(test)
         if changed is not None:
             systems[name] = changed
-    for name, log_p in systems.items():
-        own = log_complement(log_p, log_p.argmax(axis=1))
-        metrics += evaluate_system("test", name, np.exp(log_p), test.known_labels, own, bootstrap=bootstrap)
-    away = score_all(fitted, ood)[0] if ood is not None else {}
-    if away:
-        metrics += evaluate_ood(list(scores.values()), list(away.values()), "ood", bootstrap=bootstrap)
-    if agreement is not None:
-        known = np.isfinite(agreement)
-        kept = [Scores(s.method, s.uncertainty[known], None) for s in scores.values()]
-        metrics += correlation("test", kept, 1 - agreement[known], "spearman_disagreement", bootstrap=bootstrap)
-    threshold = promise(fitted, *budget)
-    return Evaluation(tuple(metrics), scores, away, milliseconds, threshold, realise(fitted, scores, test, threshold))
+    return systems
+
+
+def _undefined(methods: Iterable[str], metric: str, split: str) -> list[Metric]:
+    return [Metric(name, metric, split, None, why=NO_ROWS) for name in methods]
+
+
+def known_agreement(values: Any, rows: int) -> Float64:
+    """`[N]` float64 from a list or an array, NaN where unknown; raises DubioError unless it is one number a row."""
+    try:
+        found = np.asarray(as_numpy(values), dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise DubioError("agreement: expected a number for each row, and NaN or None where it is unknown") from error
+    if found.shape != (rows,):
+        raise DubioError(f"agreement: expected one number for each of {rows} rows, got shape {found.shape}")
+    if not np.isfinite(found).any():
+        raise DubioError("agreement: it is known of no row; leave it out")
+    return found
 
 
 def realise(
     fitted: Fitted, scores: Mapping[str, Scores], test: Representations, threshold: RiskThreshold
 ) -> tuple[float, float | None]:
     """(coverage, error rate among answered or None) of the chosen method's decisions on labelled rows."""
-    if threshold.threshold is None:
+    if threshold.threshold is None or len(test) == 0:
         return 0.0, None
     answered = scores[fitted.choice.method].uncertainty <= threshold.threshold
     risk = float(test.errors[answered].mean()) if answered.any() else None
     return float(answered.mean()), risk
+
+
+def _summary(test: Representations, threshold: RiskThreshold, realised: tuple[float, float | None]) -> str:
+    rows, wrong = len(test), int(test.errors.sum())
+    if rows == 0:
+        return "There are no test rows: nothing is measured, and what is promised is known from calibration rows alone."
+    words = f"Of {rows} test rows {wrong} are wrong (accuracy {1 - wrong / rows:.1%})"
+    coverage, risk = realised
+    if threshold.threshold is not None:
+        words += f"; {round(coverage * rows)} are answered ({coverage:.1%})"
+        words += "" if risk is None else f", and {risk:.1%} of those are wrong"
+    if wrong in (0, rows):
+        words += f"; since {'none' if wrong == 0 else 'every one'} is wrong, how well errors are found is undefined"
+    return f"{words}."
