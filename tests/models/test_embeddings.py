@@ -143,7 +143,10 @@ def test_posteriors_over_added_tokens(tmp_path):
         read_adapter(load(folder), folder)
     folder = make(tmp_path / "b", snug("llama"), tokens=PAD, save={"save_embedding_layers": False})
     model = load(folder)
-    assert host_under(model).model.get_input_embeddings().num_embeddings == len(model.tokenizer)
+    host = host_under(model)
+    assert host.model.get_input_embeddings().num_embeddings == len(model.tokenizer)
+    with pytest.raises(DubioError, match="holds the token '.PAD2.', whose embedding"):
+        extract(host, ["late [PAD2]"])
     assert read_adapter(model, folder).host.tokenizer.pad_token == "[PAD2]"
 
 

@@ -51,7 +51,7 @@ def host_under(model: AdaptedModel) -> AdaptedModel:
     inner: Any = model.model
     resize(host.model, inner.get_input_embeddings().num_embeddings)  # tokens may have been added
     site = replace(host.site, pad=model.site.pad)  # as the adapter reads its rows
-    return replace(host, max_length=model.max_length, site=site)
+    return replace(host, max_length=model.max_length, site=site, unread=model.unread)
 
 
 def hashes_of(host: AdaptedModel) -> dict[str, str]:
