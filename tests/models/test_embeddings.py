@@ -145,7 +145,7 @@ def test_posteriors_over_added_tokens(tmp_path):
     model = load(folder)
     host = host_under(model)
     assert host.model.get_input_embeddings().num_embeddings == len(model.tokenizer)
-    with pytest.raises(DubioError, match="holds the token '.PAD2.', whose embedding"):
+    with pytest.raises(DubioError, match=r"holds the token '.PAD2.', whose embedding"):
         extract(host, ["late [PAD2]"])
     assert read_adapter(model, folder).host.tokenizer.pad_token == "[PAD2]"
 
