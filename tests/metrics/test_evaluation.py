@@ -143,6 +143,26 @@ def test_ood():
         dm.evaluate_ood([Scores.of("a", inside)], [Scores.of("b", outside)], "ood")
 
 
+def test_rows_that_repeat_count_once(case):
+    """Every row three times, told so: the values and intervals of the rows alone; not told: narrower ones."""
+    logits, labels, scores = case
+    of = np.repeat(np.arange(500), 3)
+    many = [Scores.of(s.method, s.uncertainty[of]) for s in scores]
+    alone = by_name(dm.evaluate_scores("test", scores, logits, labels, bootstrap=DRAWS))
+    told = by_name(dm.evaluate_scores("test", many, logits[of], labels[of], bootstrap=DRAWS, groups=of + 7))
+    untold = by_name(dm.evaluate_scores("test", many, logits[of], labels[of], bootstrap=DRAWS))
+    for key in (("noise", "error_roc_auc"), ("noise", "error_roc_auc_gain"), ("noisy", "prr"),
+                ("adapter", "accuracy"), ("adapter", "nll"), ("noise", "risk_at_coverage_80")):  # fmt: skip
+        width = alone[key].high - alone[key].low
+        assert told[key].number == pytest.approx(alone[key].number, rel=0.01), key
+        assert told[key].high - told[key].low == pytest.approx(width, rel=0.1), key
+        assert untold[key].high - untold[key].low < 0.75 * width, key
+    assert told["noise", "error_roc_auc_gain_p"].number > untold["noise", "error_roc_auc_gain_p"].number
+    assert alone["noisy", "coverage_at_risk_10"].why == told["noisy", "coverage_at_risk_10"].why
+    with pytest.raises(DubioError, match="groups"):
+        dm.evaluate_scores("test", scores, logits, labels, groups=of)
+
+
 def test_correlation(case):
     _, _, scores = case
     truth = np.round(scores[0].uncertainty, 1)

@@ -190,7 +190,7 @@ def _rough(on: Judged, name: str, value: float, rows: int) -> str | None:
     """Why a metric that hangs on single rows has no interval, in words."""
     if name not in RISKS:
         return on.kinds.too_few(FEWEST_FLAGGED, 1)
-    under = RISKS[name] * value * rows
+    under = RISKS[name] * value * rows * (int(on.kinds.unit.max()) + 1) / rows  # rows that repeat count once
     if under >= FEWEST_UNDER:
         return None
     return f"no interval holds with fewer than {FEWEST_UNDER} errors under the threshold; there is room for {under:.0f}"

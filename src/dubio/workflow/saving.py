@@ -85,7 +85,10 @@ def save(
 def calibration_figures(fit: Fit) -> tuple[CalibrationFigure, ...]:
     """Figures of every method on the fitting half of calibration, from out-of-fold scores."""
     scores = [Scores.of(name, u, fit.methods[name].recalibrator.predict(u)) for name, u in fit.honest.items()]
-    found = evaluate_scores("calibration", scores, fit.judged.logits, fit.judged.labels, bootstrap=Bootstrap(draws=200))
+    judged = fit.judged
+    found = evaluate_scores(
+        "calibration", scores, judged.logits, judged.labels, bootstrap=Bootstrap(draws=200), groups=judged.groups
+    )
     return tuple(
         CalibrationFigure(method=m.method, metric=m.metric, value=m.value, low=m.low, high=m.high, why=m.why)
         for m in found
