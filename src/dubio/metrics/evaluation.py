@@ -20,7 +20,7 @@ from dubio.metrics.correlation import Midranks, spearman_of
 from dubio.metrics.delong import delong_test
 from dubio.metrics.influence import Ranked, of_mean, of_roc_auc
 from dubio.metrics.intervals import DIFFERENCE, FEWEST_DELONG, LOG, Interval, Kinds, Scale, p_of
-from dubio.metrics.table import DETECTION, Judged, Metric, calibration, detection, of_draws, one_kind
+from dubio.metrics.table import DETECTION, Judged, Metric, calibration, detection, of_draws
 from dubio.metrics.ties import TieGroups, tie_share
 from dubio.scores.log_space import log_softmax
 
@@ -170,7 +170,7 @@ def _gains(on: Judged, scores: Sequence[Scores], tied: Mapping[str, TieGroups], 
     kinds, split = on.kinds, on.split
     others = [s for s in scores if s.method != reference]
     if kinds.errors.all() or not kinds.errors.any():
-        yield from (Metric(s.method, GAIN, split, None, why=one_kind(kinds.errors)) for s in others)
+        yield from (Metric(s.method, GAIN, split, None, why=kinds.one_sided()) for s in others)
         return
     influence = {method: of_roc_auc(Ranked.of(groups)) for method, groups in tied.items()}
     values = {m: float(DETECTION["error_roc_auc"](groups.cumulate())[0]) for m, groups in tied.items()}

@@ -81,6 +81,14 @@ class Kinds:
         wrong = self.wrong_units()
         return int(wrong.sum()), int((~wrong).sum())
 
+    def one_sided(self) -> str:
+        """Why what compares wrong with right rows is undefined."""
+        wrong, right = self.names
+        kinds = set(self.errors.tolist())
+        return (
+            f"no row is {wrong}" if kinds == {False} else f"no row is {right}" if kinds == {True} else "undefined here"
+        )
+
     def too_few(self, fewest: int = FEWEST, right: int | None = None, what: str = "interval") -> str | None:
         """Why no interval holds, in words; None with `fewest` wrong units and `right` (as many) right ones."""
         rows = "rows" if self.units is None else "rows that do not repeat one another"

@@ -87,7 +87,7 @@ class Judged:
     def row(self, method: str, name: str, value: float, interval: Interval) -> Metric:
         """A row with its interval, or one without a value where it is NaN."""
         if np.isnan(value):
-            return Metric(method, name, self.split, None, why=one_kind(self.kinds.errors))
+            return Metric(method, name, self.split, None, why=self.kinds.one_sided())
         return Metric(method, name, self.split, value, *interval)
 
     def smooth(self, influence: Influence, scale: Scale = LINEAR) -> Interval:
@@ -157,11 +157,6 @@ def of_draws(found: Resampled | None, bootstrap: Bootstrap) -> Interval:
         return Interval(None, None, f"{bootstrap.draws} draws are too few for an interval; give at least {needed}")
     ends = None if found is None else found.interval(bootstrap.level)
     return Interval(None, None) if ends is None else Interval(*ends)
-
-
-def one_kind(errors: Bool) -> str:
-    """Why a comparison of wrong with right rows is undefined on errors `[N]`."""
-    return "no row is wrong" if not errors.any() else "no row is right" if errors.all() else "undefined on these rows"
 
 
 def _by_unit(statistic: Statistic, kinds: Kinds) -> Statistic:
