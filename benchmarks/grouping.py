@@ -22,7 +22,7 @@ def words_of(generator, count):
 
 
 def sentences(generator, rows, vocabulary):
-    made = [list(generator.choice(vocabulary, 12)) for _ in range(rows)]
+    made = [list(own) for own in generator.choice(vocabulary, (rows, 12))]
     for row in range(10, rows, 10):
         made[row] = [*made[row - 3]]
         made[row][int(generator.integers(12))] = str(generator.choice(vocabulary))
@@ -57,6 +57,7 @@ def main():
             found = near_duplicate_groups(texts)
             spent.setdefault(name, []).append(time.process_time() - start)
             groups.setdefault(name, []).append(int(found.max()) + 1)
+            print(f"{rows} rows, {name}: {spent[name][-1]:.2f} s", flush=True)
     for name, seconds in spent.items():
         ratios = [after / before for before, after in pairwise(seconds)]
         told = ", ".join(f"{s:.2f} s" for s in seconds)

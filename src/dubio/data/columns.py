@@ -103,8 +103,9 @@ def _either(names: Iterable[str]) -> str:
 
 
 def listed(names: Sequence[str]) -> str:
-    """The first twenty names, for a message."""
-    return ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
+    """The first twenty names, none at a length that nobody reads, for a message."""
+    shown = [name if len(name) <= 60 else f"{name[:59]}…" for name in names[:20]]
+    return ", ".join(shown) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
 
 
 def text_column(source: Source, name: str) -> Texts:

@@ -7,6 +7,7 @@ import pyarrow as pa
 
 from dubio.data.arrow import ArrowColumn, ArrowTable
 from dubio.errors import DubioError
+from dubio.safe_reading import short
 
 
 def columns_of(name: str, rows: Sequence[Mapping[str, Any]], place: Callable[[int], str]) -> ArrowTable:
@@ -47,12 +48,12 @@ def _culprit(column: str, values: Sequence[Any], place: Callable[[int], str]) ->
             try:
                 value.encode()
             except UnicodeEncodeError:
-                return f"{place(row)}: column {column!r} holds half a surrogate pair; mend the text"
+                return f"{place(row)}: column {short(column)} holds half a surrogate pair; mend the text"
         kind = float if type(value) is int else type(value)
         if value is None or kind is first:
             continue
         if first is not None:
-            return f"{place(row)}: column {column!r} turns from {first.__name__} to {kind.__name__}; use one type"
+            return f"{place(row)}: column {short(column)} turns from {first.__name__} to {kind.__name__}; use one type"
         first = kind
     kind = "values" if first is None else f"values of {first.__name__}"
-    return f"column {column!r} holds {kind} too large or of several types from {place(0)}; use one type"
+    return f"column {short(column)} holds {kind} too large or of several types from {place(0)}; use one type"

@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from dubio.data.arrow import ArrowTable
 from dubio.errors import DubioError
+from dubio.safe_reading import short
 
 _BATCH = 65536  # rows held as Python objects at a time
 _BLOCK = 1 << 24  # bytes looked through at a time
@@ -102,7 +103,7 @@ def _header(path: Path, rows: Iterator[_Row]) -> list[str]:
         raise DubioError(f"{path}: zero rows: the file is empty; give a header line and rows")
     doubled = sorted({name for name in header if header.count(name) > 1})
     if doubled:
-        raise DubioError(f"{path}: line {line}: column name {doubled[0]!r} appears twice; rename one")
+        raise DubioError(f"{path}: line {line}: column name {short(doubled[0])} appears twice; rename one")
     other = next((sign for sign in _OTHERS if sign in header[0]), None)
     if len(header) == 1 and other is not None:
         raise DubioError(f"{path}: line {line}: the columns are separated by {_OTHERS[other]}; separate them by commas")

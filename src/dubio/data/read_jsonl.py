@@ -10,7 +10,7 @@ import pyarrow as pa
 from dubio.data.arrow import ArrowTable
 from dubio.data.objects import columns_of
 from dubio.errors import DubioError
-from dubio.safe_reading import check_value
+from dubio.safe_reading import check_value, short
 
 _BATCH = 65536  # lines held as Python objects at a time
 
@@ -71,7 +71,7 @@ def _parse(path: Path, number: int, raw: bytes) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise DubioError(f"{path}: line {number}: its byte {error.start} is not UTF-8; save as UTF-8") from error
     except _DoubledKeyError as error:
-        raise DubioError(f"{path}: line {number}: key {str(error)!r} appears twice; rename one") from error
+        raise DubioError(f"{path}: line {number}: key {short(str(error))} appears twice; rename one") from error
     except (ValueError, RecursionError) as error:
         reason = "too deeply nested" if isinstance(error, RecursionError) else getattr(error, "msg", str(error)[:80])
         raise DubioError(f"{path}: line {number} is not JSON ({reason}); give one object a line") from error

@@ -47,7 +47,7 @@ def read_source(where: Any) -> Source:
     names = source.frame.column_names
     doubled = next((name for name in names if names.count(name) > 1), None)
     if doubled is not None:
-        raise DubioError(f"{source.name}: column name {doubled!r} appears twice; rename one")
+        raise DubioError(f"{source.name}: column name {short(doubled)} appears twice; rename one")
     if source.frame.num_rows == 0:
         raise DubioError(f"{source.name}: zero rows; give a file with at least one")
     return source
