@@ -11,7 +11,7 @@ decay 0.1, batch 64, gradients clipped at 1, linear decay after 10 % warm-up.
 
 import shutil
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from dubio.arrays import Int64, as_labels
 from dubio.data.texts import hash_rows
 from dubio.errors import DubioError
 from dubio.files import check_folder, open_to_all, sha256_file, sha256_json, write_json, written_by_others
-from dubio.models.adapter_files import RECORD, settings_of
+from dubio.models.adapter_files import RECORD, find_adapter, settings_of
 from dubio.models.base import base_hash, has_bfloat16, load_base
 from dubio.models.letters import Choices
 from dubio.models.locating import name_base
@@ -246,12 +246,13 @@ def _complete(state: Path) -> bool:
 
 def publish_adapter(
     model: Any, tokenizer: Any, record: Mapping[str, Any], out: Path, work: Path, *,
-    rows: tuple[LabelledTexts, LabelledTexts],
+    rows: tuple[LabelledTexts, LabelledTexts], beside: Callable[[str], object] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Saves a PEFT model and moves it into place, its config last: a folder with a config is a whole adapter.
 
     rows: (train, validation), whose hashes go along. Returns the record as it is written: with what tells that it
     belongs to these rows, weights and settings.
+    beside: writes what is to lie beside the adapter, before it appears; called with the adapter's hash.
     An adapter whose record tells of answer letters is saved as the causal LM's that it is.
     """
     staged = work / "adapter"
@@ -270,6 +271,9 @@ def publish_adapter(
     record = {**record, "rows": write_rows(staged, hashes), **own}
     write_json(staged / RECORD, record)
     open_to_all(staged)
+    files = find_adapter(staged)
+    if beside is not None and files is not None:
+        beside(files.sha256)
     for path in sorted(staged.iterdir(), key=lambda p: p.name == "adapter_config.json"):
         path.replace(out / path.name)
     shutil.rmtree(work)

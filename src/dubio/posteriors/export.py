@@ -5,7 +5,7 @@ scales or ranks become peft's patterns.
 """
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,11 +24,11 @@ from dubio.posteriors.stack import AdapterStack, LowRank
 
 def export_member(
     host: AdaptedModel, stack: AdapterStack, member: int, out: Path, record: Mapping[str, Any], *,
-    rows: tuple[LabelledTexts, LabelledTexts], dropout: float = 0.0,
+    rows: tuple[LabelledTexts, LabelledTexts], dropout: float = 0.0, beside: Callable[[str], object] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Writes sample number `member` under `out`: adapter, tokenizer, and the training record; the config comes last.
 
-    rows: (train, validation) of its training. Returns the record as it is written.
+    rows: (train, validation) of its training. beside: see `publish_adapter`. Returns the record as it is written.
     dropout: at which it was trained, for peft's config. A host of answer letters gives an adapter of the causal LM, and
     its head is the base's.
     """
@@ -75,7 +75,7 @@ def export_member(
             raise DubioError("this sample changes the LM head, which an adapter of answer letters does not hold")
     work = out / ".posterior"
     work.mkdir(parents=True, exist_ok=True)
-    return publish_adapter(peft_model, host.tokenizer, record, out, work, rows=rows)
+    return publish_adapter(peft_model, host.tokenizer, record, out, work, rows=rows, beside=beside)
 
 
 def _fill_head(inner: Any, host: AdaptedModel, head: Mapping[str, torch.Tensor]) -> None:

@@ -7,7 +7,7 @@ beside it.
 """
 
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -140,7 +140,7 @@ def train_posterior(
         trainable=_numbers(found.best) // len(seeds),
     )
     seen = np.concatenate([table.rows_hash for table in rows])
-    save_posterior(out, Stored(name, posterior, facts_of(parameters), hashes_of(host), count, seen))
+    own = Stored(name, posterior, facts_of(parameters), hashes_of(host), count, seen)
     record = training_record(host, plan, rows, found, posterior={"name": name, **asdict(extra)})
     if name == "rank_dropout":  # without the ranks that were cut
         stack = form_of(facts_of(parameters), host)(posterior.part("mean"))
@@ -149,12 +149,19 @@ def train_posterior(
     for epoch, values in found.kept.items():
         stage = out / "epochs" / str(epoch)
         at = MEMBERS[name].of(values, epoch=epoch).with_facts(settings=asdict(extra))
-        save_posterior(stage, Stored(name, at, facts_of(parameters), hashes_of(host), count, seen))
-        then = up_to(record, epoch)
-        export_member(host, parameters.stack(values), 0, stage, then, rows=rows, dropout=plan.dropout)
-    record = export_member(host, stack, 0, out, record, rows=rows, dropout=plan.dropout)
+        also: Any = {"rows": rows, "dropout": plan.dropout, "beside": _keeping(stage, replace(own, posterior=at))}
+        export_member(host, parameters.stack(values), 0, stage, up_to(record, epoch), **also)
+    also = {"rows": rows, "dropout": plan.dropout, "beside": _keeping(out, own)}
+    record = export_member(host, stack, 0, out, record, **also)
     shutil.rmtree(work, ignore_errors=True)
     return {**record, "folder": str(out / FOLDER / name)}
+
+
+def _keeping(place: Path, stored: Stored) -> Callable[[str], object]:
+    """What saves the posterior, once the hash of the adapter that it belongs to is known."""
+    return lambda adapter: save_posterior(
+        place, replace(stored, posterior=stored.posterior.with_facts(adapter_sha256=adapter))
+    )
 
 
 def _collect(
