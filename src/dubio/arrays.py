@@ -55,6 +55,11 @@ def as_samples(values: Any, name: str, shape: tuple[int, ...]) -> Float32:
     if array.ndim != 3 or len(array) == 0 or array.shape[1:] != shape:
         raise DubioError(f"samples of {name}: expected [samples, {shape[0]}, {shape[1]}], got shape {array.shape}")
     table = array.astype(np.float32, copy=False)
+    if table.size and np.isneginf(table.min()):
+        row = int(np.argwhere(np.isneginf(table))[0][1])
+        raise DubioError(
+            f"samples of {name}: row {row} holds -inf, a probability of exactly 0; pass log_softmax of finite logits"
+        )
     whole = np.exp(table).sum(axis=2)
     if table.size and not (np.abs(whole - 1) < 1e-3).all():
         row = int(np.argwhere(~(np.abs(whole - 1) < 1e-3))[0][1])

@@ -11,6 +11,32 @@ from dubio.errors import DubioError
 
 
 @dataclass(frozen=True)
+class Shape:
+    """Of the tables of one model: width d of the features, number of classes C, and of samples S by posterior.
+
+    width None: not known, as of what was fitted by an older version.
+    """
+
+    width: int | None
+    classes: int
+    samples: Mapping[str, int] = field(default_factory=dict[str, int])
+
+    def check(self, rows: "Representations", here: str = "at the fit", there: str = "here") -> None:
+        """Raises DubioError, before any arithmetic, on rows of another shape than this. here, there: whose is whose.
+
+        Samples that only one of the two has are no matter.
+        """
+        found = rows.shape
+        pairs = [("columns of features", self.width, found.width), ("classes", self.classes, found.classes)]
+        pairs += [
+            (f"samples of {name}", size, found.samples.get(name, size)) for name, size in self.samples.items()
+        ]  # fmt: skip
+        for what, expected, given in pairs:
+            if expected is not None and expected != given:
+                raise DubioError(f"{what}: {given} {there}, and {expected} {here}; both must come from one model")
+
+
+@dataclass(frozen=True)
 class Representations:
     """What one forward pass of an adapted model leaves behind, for N rows.
 
@@ -45,13 +71,14 @@ class Representations:
         """Checks arrays or tensors and wraps them.
 
         Raises DubioError on NaN or infinity (naming the row), shapes that do not match, labels outside the classes,
-        samples that are no log-probabilities.
+        probabilities in the place of logits, samples that are no log-probabilities.
         """
         z, out = as_matrix(features, "features"), as_matrix(logits, "logits")
         if len(z) != len(out):
             raise DubioError(f"features have {len(z)} rows and logits {len(out)}; they must describe the same rows")
         if out.shape[1] < 2:
             raise DubioError("logits: expected at least two classes (one column each)")
+        _refuse_probabilities(out)
         y = None if labels is None else as_labels(labels, "labels", len(z), out.shape[1])
         tables = {name: as_samples(table, name, out.shape) for name, table in (samples or {}).items()}
         return cls(z, out, y, None if groups is None else as_labels(groups, "groups", len(z)), tables, mean_of)
@@ -89,6 +116,11 @@ class Representations:
         ids, unit = np.unique(self.groups, return_inverse=True)
         return np.bincount(unit, weights=self.errors, minlength=len(ids)) > 0, unit.astype(np.int64)
 
+    @property
+    def shape(self) -> Shape:
+        """What all tables of one model have in common."""
+        return Shape(self.features.shape[1], self.classes, {name: len(table) for name, table in self.samples.items()})
+
     def take(self, rows: Any) -> "Representations":
         """The chosen rows (a slice, indices, or a mask), copied out of any memory map."""
         labels, groups = (None if values is None else values[rows] for values in (self.labels, self.groups))
@@ -124,6 +156,21 @@ class Scores:
 
     def __len__(self) -> int:
         return len(self.uncertainty)
+
+
+def _refuse_probabilities(logits: Float32) -> None:
+    """Raises DubioError where every row lies in [0, 1] and sums to 1: a softmax of probabilities is nearly flat.
+
+    Logits of one row may do so by chance, so that a single row must do so to float32's last digits.
+    """
+    if len(logits) == 0 or logits.min() < 0 or logits.max() > 1:
+        return
+    near = 1e-3 if len(logits) > 1 else 1e-6  # probabilities in half precision are rounded
+    if (np.abs(logits.sum(axis=1, dtype=np.float64) - 1) < near).all():
+        raise DubioError(
+            "logits: every row lies in [0, 1] and sums to 1, as probabilities do; pass the logits, or the logarithm of "
+            "the probabilities"
+        )
 
 
 def check_representations(value: Any, name: str) -> None:

@@ -81,14 +81,14 @@ def test_a_class_without_rows_gets_no_mean():
 @pytest.mark.parametrize("normalize", [False, True])
 def test_constant_features_are_refused(normalize):
     z = np.full((10, 3), 12345.678) * (np.arange(1, 11)[:, None] if normalize else 1)
-    rows = Representations.of(z, np.eye(2)[np.arange(10) % 2], np.arange(10) % 2)
+    rows = Representations.of(z, 2 * np.eye(2)[np.arange(10) % 2], np.arange(10) % 2)
     with pytest.raises(DubioError, match="same features"):
         fit_classes(rows, normalize)
 
 
 def test_collapsed_classes_fall_back_to_the_total_variance():
     y = np.arange(10) % 2
-    found = fit_classes(Representations.of(np.eye(2)[y], np.eye(2)[y], y), normalize=False)
+    found = fit_classes(Representations.of(np.eye(2)[y], 2 * np.eye(2)[y], y), normalize=False)
     assert found.scale == pytest.approx(np.trace(found.total) / 2)
     assert found.scale > 0
 
@@ -99,7 +99,7 @@ def test_rounding_of_collapsed_classes_is_not_taken_for_variance(offset):
     y = np.arange(40) % 2
     z = (offset + 100 * y[:, None] * np.ones(3)).astype(np.float32)
     z[:2] = np.nextafter(z[:2], np.float32(1e9))
-    found = fit_classes(Representations.of(z, np.eye(2)[y], y), normalize=False)
+    found = fit_classes(Representations.of(z, 2 * np.eye(2)[y], y), normalize=False)
     assert np.trace(found.within) > 0
     assert found.scale == pytest.approx(2500.0, rel=1e-3)
 

@@ -112,7 +112,7 @@ def test_the_guard_keeps_what_is_better(tables, monkeypatch):
 
 def test_folds_hold_errors_in_proportion():
     errors = np.arange(103) < 23
-    rows = Representations.of(np.zeros((103, 1)), np.eye(2)[np.zeros(103, int)], errors.astype(int))
+    rows = Representations.of(np.zeros((103, 1)), 2 * np.eye(2)[np.zeros(103, int)], errors.astype(int))
     folds = fold_of(rows)
     for group in (errors, ~errors):
         counts = np.bincount(folds[group], minlength=5)
@@ -122,7 +122,7 @@ def test_folds_hold_errors_in_proportion():
 
 @pytest.mark.parametrize("wrong", [0, 4, 96, 100])
 def test_folds_that_cannot_be_judged_are_refused(wrong):
-    rows = Representations.of(np.zeros((100, 1)), np.eye(2)[np.zeros(100, int)], np.arange(100) < wrong)
+    rows = Representations.of(np.zeros((100, 1)), 2 * np.eye(2)[np.zeros(100, int)], np.arange(100) < wrong)
     with pytest.raises(DubioError, match=f"{wrong} wrong and {100 - wrong} right rows are too few for 5 folds"):
         fold_of(rows)
     assert len(fold_of(rows, folds=2)) == 100 if wrong in (4, 96) else True

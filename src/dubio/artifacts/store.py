@@ -27,6 +27,7 @@ from dubio.artifacts.manifest import (
     read_manifest,
     write_manifest,
 )
+from dubio.containers import Shape
 from dubio.data.splits import as_hashes
 from dubio.decisions.recalibration import Recalibrator
 from dubio.errors import ArtifactError, DubioError
@@ -77,6 +78,11 @@ class Fitted:
         return None
 
     @property
+    def shape(self) -> Shape | None:
+        """Of the rows that were fitted on; None where it is not known."""
+        return None
+
+    @property
     def pairs(self) -> bool | None:
         """Whether the rows that it was fitted on were pairs of texts; None where nobody knows."""
         return None
@@ -107,6 +113,11 @@ class Artifact(Fitted):
     def mean_of(self) -> str | None:
         """As the manifest says."""
         return self.model.get("mean_of")
+
+    @property
+    def shape(self) -> Shape | None:
+        """As the manifest says; the width is not known of an artifact of an older version."""
+        return Shape(self.model.get("width"), len(self.labels), self.model.get("samples") or {})
 
     @property
     def pairs(self) -> bool | None:

@@ -74,8 +74,11 @@ def score_all(fitted: Fitted, rows: Representations) -> tuple[dict[str, Scores],
 def check_predictions(fitted: Fitted, rows: Representations) -> None:
     """Raises DubioError where the rows hold other predictions than those that were judged at the fit.
 
-    Also where they are single texts, and pairs were fitted on, or the other way round.
+    Also where they have another number of features, classes or samples, or are single texts, and pairs were fitted
+    on, or the other way round.
     """
+    if fitted.shape is not None:
+        fitted.shape.check(rows)
     if fitted.mean_of != rows.mean_of:
         whose = [
             "the adapter's own" if name is None else f"the mean of {name}" for name in (rows.mean_of, fitted.mean_of)

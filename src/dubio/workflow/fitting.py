@@ -21,7 +21,7 @@ from scipy.stats import norm
 from dubio.arrays import Float64
 from dubio.artifacts.manifest import Choice
 from dubio.artifacts.store import Fitted, FittedScore
-from dubio.containers import Representations
+from dubio.containers import Representations, Shape
 from dubio.decisions.recalibration import Recalibrator
 from dubio.decisions.threshold import two_digits
 from dubio.errors import DubioError
@@ -65,6 +65,11 @@ class Fit(Fitted):
         return self.judged.mean_of
 
     @property
+    def shape(self) -> Shape | None:
+        """Of its rows."""
+        return self.judged.shape
+
+    @property
     def pairs(self) -> bool | None:
         """As its rows say."""
         return self.judged.pairs
@@ -88,6 +93,8 @@ def fit_methods(
         raise DubioError(f"{INCUMBENT} must be among the methods: it is what the others have to beat")
     if train is not None:
         check_pairs(train.pairs, calibration.pairs, "the training rows are")
+    if train is not None:
+        Shape(calibration.features.shape[1], calibration.classes).check(train, "in calibration", "in train")
     errors = calibration.errors
     if not errors.any() or errors.all():
         raise DubioError(

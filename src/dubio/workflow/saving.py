@@ -46,6 +46,8 @@ def artifact_of(
         labels, prints = tuple(model.labels), fingerprint(model)
         facts, bound = bound_facts(model)
         about |= facts
+    shape = fit.judged.shape
+    about = {**about, "width": shape.width, **({"samples": dict(shape.samples)} if shape.samples else {})}
     if fit.mean_of is not None:
         about = {**about, "mean_of": fit.mean_of}
     about = {**about, **input_facts(tables.get("calibration"), fit.pairs)}
