@@ -16,6 +16,12 @@ from models.tiny import CLASSES, root, save_base, tokenizer
 NINE = ("bert", "roberta", "electra", "distilbert", "deberta", "modernbert-cls", "llama", "qwen2", "gpt2")
 ROWS = ["the film was late", "yes", "[USER] what a wonderful gate [USER]", "nobody answered the phone 42", "late"]
 PLAIN = [text for text in ROWS if "[" not in text]
+# What transformers calls the tokenizer of a family, whose vocabulary it makes empty where there is none.
+TOKENIZERS = {
+    "bert": "BertTokenizer", "roberta": "RobertaTokenizer", "electra": "BertTokenizer", "distilbert": "BertTokenizer",
+    "deberta": "DebertaV2Tokenizer", "llama": "LlamaTokenizer", "qwen2": "Qwen2Tokenizer", "gpt2": "GPT2Tokenizer",
+    "mpnet": "MPNetTokenizer",
+}  # fmt: skip
 
 
 @functools.cache
@@ -58,12 +64,22 @@ def make(folder, base, change=None, tokens=None, save=None, **config):
     return folder
 
 
-def expected(base, folder, texts, rows=None):
-    """Logits `[n, C]` by transformers and peft alone, one text at a time. rows: of embeddings."""
+def bare(folder):
+    """The folder without any file of its tokenizer."""
+    for path in [*folder.glob("tokenizer*"), *folder.glob("vocab*"), *folder.glob("merges*"), *folder.glob("special*")]:
+        path.unlink()
+    return folder
+
+
+def expected(base, folder, texts, rows=None, words=None):
+    """Logits `[n, C]` by transformers and peft alone, one text at a time.
+
+    rows: of embeddings. words: where the tokenizer lies, if not beside the adapter.
+    """
     quiet()
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
-        own = tf.AutoTokenizer.from_pretrained(folder)
+        own = tf.AutoTokenizer.from_pretrained(words or folder)
         model = tf.AutoModelForSequenceClassification.from_pretrained(base, num_labels=CLASSES)
         if rows is not None:
             model.resize_token_embeddings(rows)

@@ -14,6 +14,7 @@ from dubio.models.extraction import Extraction, extract, pad, tokenize
 from dubio.models.loading import load
 from dubio.models.tokenizers import SENTENCES, check_words, unknown_share
 from dubio.posteriors.hosts import host_under
+from models.options import TOKENIZERS, bare
 from models.tiny import (
     CONFIGS,
     FAMILIES,
@@ -28,19 +29,6 @@ from models.tiny import (
 )  # fmt: skip
 
 QUIET = Extraction(show=False)
-# What transformers calls the tokenizer of a family, whose vocabulary it makes empty where there is none.
-CLASSES = {
-    "bert": "BertTokenizer", "roberta": "RobertaTokenizer", "electra": "BertTokenizer", "distilbert": "BertTokenizer",
-    "deberta": "DebertaV2Tokenizer", "llama": "LlamaTokenizer", "qwen2": "Qwen2Tokenizer", "gpt2": "GPT2Tokenizer",
-    "mpnet": "MPNetTokenizer",
-}  # fmt: skip
-
-
-def bare(folder):
-    """The folder without any file of its tokenizer."""
-    for path in [*folder.glob("tokenizer*"), *folder.glob("vocab*"), *folder.glob("merges*"), *folder.glob("special*")]:
-        path.unlink()
-    return folder
 
 
 def half(folder, **facts):
@@ -66,8 +54,8 @@ def test_a_model_without_a_tokenizer_is_refused(family, tmp_path, monkeypatch):
     ))  # fmt: skip
     tf.AutoModelForSequenceClassification.from_config(CONFIGS[family]()).save_pretrained(tmp_path)
     refused(tmp_path, rf"{tmp_path}.*(its vocabulary is empty|is damaged or not there \(.*); put its files there")
-    if family in CLASSES:  # settings alone, as `save_pretrained` of an older version left them
-        (tmp_path / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": CLASSES[family]}))
+    if family in TOKENIZERS:  # settings alone, as `save_pretrained` of an older version left them
+        (tmp_path / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": TOKENIZERS[family]}))
         refused(tmp_path, rf"{tmp_path} holds no whole tokenizer: its vocabulary is empty; put its files there")
 
 
@@ -86,7 +74,7 @@ def test_a_vocabulary_in_two_files_of_which_one_is_missing(name, tmp_path):
 def test_half_a_tokenizer_beside_the_adapter_falls_back_to_the_bases(family, tmp_path):
     folder = bare(shutil.copytree(adapter_folder(family), tmp_path / "adapter"))
     own = json.loads((base_folder(family) / "tokenizer_config.json").read_text())
-    named = CLASSES.get(family, own["tokenizer_class"])
+    named = TOKENIZERS.get(family, own["tokenizer_class"])
     (folder / "tokenizer_config.json").write_text(json.dumps({**own, "tokenizer_class": named}))
     model = load(folder)
     assert model.hashes == loaded(family).hashes
