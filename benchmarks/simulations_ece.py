@@ -113,7 +113,7 @@ def main():
             if not options.only or cell[0] in options.only:
                 rows += simulate(cell, options.draws, pool)
                 print(json.dumps(rows[-2:]), flush=True)
-    write_json(options.out, rows)
+                write_json(options.out, rows)  # what is done survives a kill
 
 
 if __name__ == "__main__":

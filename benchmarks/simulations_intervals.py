@@ -126,7 +126,7 @@ def main():
             if not options.only or cell[0] in options.only:
                 rows.append(simulate(cell, options.draws, pool))
                 print(json.dumps(rows[-1]), flush=True)
-    write_json(options.out, rows)
+                write_json(options.out, rows)  # what is done survives a kill
 
 
 if __name__ == "__main__":

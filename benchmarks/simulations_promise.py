@@ -115,7 +115,7 @@ def main():
             for world in worlds_of(pattern):
                 rows.append(simulate(world, pattern, options.draws, pool))
                 print(json.dumps(rows[-1]), flush=True)
-    write_json(options.out, rows)
+                write_json(options.out, rows)  # what is done survives a kill
 
 
 if __name__ == "__main__":
