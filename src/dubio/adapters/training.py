@@ -30,6 +30,7 @@ from dubio.errors import DubioError
 from dubio.files import check_folder, open_to_all, sha256_file, sha256_json, write_json, written_by_others
 from dubio.models.adapter_files import RECORD, find_adapter, settings_of
 from dubio.models.base import base_hash, has_bfloat16, load_base
+from dubio.models.lengths import length_of, truncated_rows
 from dubio.models.letters import Choices
 from dubio.models.locating import name_base
 from dubio.safe_reading import FACTS, UnreadableError, read_json, read_object
@@ -113,6 +114,7 @@ def train_adapter(
     config: Any = model.config
     config.problem_type = "single_label_classification"  # whatever the base was fine-tuned for
     tokenizer.padding_side = "right"  # as in extraction: absolute positions must count alike
+    length = length_of(plan.max_length, {}, tokenizer, model)
     peft_model = _adapted(model, missing, plan, lettered=choices is not None)
     name_base(peft_model.peft_config["default"], base)  # for a .gguf file, peft would name its folder
     digest, told = base_hash(base), {} if choices is None else {"choices": choices.facts()}
@@ -122,8 +124,8 @@ def train_adapter(
     trainer = Trainer(
         model=peft_model,
         args=_arguments(work, plan),
-        train_dataset=_Rows(tokenizer, train, plan.max_length),  # pyright: ignore[reportArgumentType]
-        eval_dataset=_Rows(tokenizer, validation, plan.max_length),  # pyright: ignore[reportArgumentType]
+        train_dataset=_Rows(tokenizer, train, length),  # pyright: ignore[reportArgumentType]
+        eval_dataset=_Rows(tokenizer, validation, length),  # pyright: ignore[reportArgumentType]
         data_collator=DataCollatorWithPadding(tokenizer),
         compute_metrics=lambda p: {"accuracy": float((np.argmax(p.predictions, axis=1) == p.label_ids).mean())},
     )
@@ -137,11 +139,11 @@ def train_adapter(
         "base_sha256": digest,
         "labels": list(labels),
         **told,
-        "max_length": plan.max_length,
+        "max_length": length,
         "pairs": train.pairs is not None,
         "plan": asdict(plan),
-        "train": {"rows": len(train.texts), "sha256": train.sha256},
-        "validation": {"rows": len(validation.texts), "sha256": validation.sha256},
+        "train": split_record(train, tokenizer, length),
+        "validation": split_record(validation, tokenizer, length),
         "validation_accuracy": [entry["eval_accuracy"] for entry in history],
         "best_epoch": 1 + int(np.argmax([entry["eval_accuracy"] for entry in history])),
     }
@@ -185,6 +187,12 @@ class _Rows:
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         return self.rows[index]
+
+
+def split_record(rows: LabelledTexts, tokenizer: Any, length: int) -> dict[str, Any]:
+    """Of a table that was trained on: number of rows, hash, and how many rows are longer than was read."""
+    cut = int(truncated_rows(tokenizer, length, rows.texts, rows.pairs).sum())
+    return {"rows": len(rows.texts), "sha256": rows.sha256, "truncated": cut}
 
 
 def check_plan(plan: TrainingPlan, labels: Sequence[str], train: LabelledTexts, validation: LabelledTexts) -> None:

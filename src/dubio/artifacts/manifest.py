@@ -35,11 +35,14 @@ class FittedMethod(_Strict):
 
 
 class SplitFacts(_Strict):
-    """What a split was: number of rows, duplicates inside it, and the hash of its content."""
+    """What a split was: number of rows, duplicates inside it, the hash of its content, and how many rows are longer
+    than the model reads (None: nobody has counted).
+    """
 
     rows: int
     duplicates: int
     sha256: str
+    truncated: int | None = None
 
 
 class Choice(_Strict):

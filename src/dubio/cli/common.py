@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dubio.adapters.seen import check_unseen
+from dubio.arrays import Bool
 from dubio.artifacts.manifest import read_manifest
 from dubio.artifacts.store import FOLDER, Artifact
 from dubio.data.columns import Columns
@@ -23,6 +24,7 @@ from dubio.models.adapter_files import AdapterFiles, find_adapter, head_rows
 from dubio.models.base import check_device, has_bfloat16
 from dubio.models.extraction import Extraction
 from dubio.models.labels import are_given, read_labels
+from dubio.models.lengths import told
 from dubio.models.letters import Choices, asked_choices, choices_of
 from dubio.models.loading import AdaptedModel, load
 from dubio.posteriors.hosts import host_under
@@ -31,7 +33,7 @@ from dubio.posteriors.store import Stored
 from dubio.showing import tell
 from dubio.workflow.inputs import check_pairs, columns_of
 from dubio.workflow.opening import UnboundWarning, open_artifact, read_posteriors, unbound
-from dubio.workflow.tables import REPEATS, Prepared, prepare
+from dubio.workflow.tables import REPEATS, Prepared, cut_rows, prepare
 
 
 @dataclass(frozen=True)
@@ -203,6 +205,14 @@ class Session:
         """Refuses rows that the adapter's own record says it was trained on; returns whether there is one to ask."""
         return check_unseen(self.files, tables)
 
+    def say_cut(self, name: str, table: TextTable) -> Bool:
+        """`[N]` which rows are longer than the model reads, said on standard error where there are some."""
+        cut = cut_rows(self.model, table)
+        said = told(name, cut, self.model.max_length)
+        if said is not None:
+            tell(f"note: {said}", file=sys.stderr)
+        return cut
+
     def prepare(
         self, tables: Mapping[str, TextTable], unlabelled: tuple[str, ...] = (), posteriors: Iterable[str] = ()
     ) -> dict[str, Prepared]:
@@ -214,6 +224,8 @@ class Session:
         for name, table in tables.items():
             if name not in unlabelled:
                 table.label_ids(self.model.labels)
+        for name, table in tables.items():
+            self.say_cut(name, table)
         wanted = {*posteriors, *([self.mean_of] if self.mean_of else [])}
         how, samplers = Extraction(show=not self.quiet), self.samplers(wanted)
         return {

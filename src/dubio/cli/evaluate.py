@@ -88,7 +88,7 @@ def content(
     return ReportContent(
         title=f"{session.name} on {table.name}",
         model={key: str(value) for key, value in artifact.model.items() if key != BOUND},
-        splits={**artifact.splits, **split_facts({"test": table}, report)},
+        splits={**artifact.splits, **split_facts({"test": table}, report, session.model)},
         metrics=found.metrics,
         errors=errors,
         scores=found.scores,

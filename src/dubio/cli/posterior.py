@@ -56,6 +56,8 @@ def run(
     check_disjoint(tables)
     for which, table in tables.items():
         check_classes(table, session.model.labels, which)
+        if name in ("tfb", "laplace_lora"):  # whose rows are read as texts; of the others `prepare` says it
+            session.say_cut(which, table)
     source = read_adapter(session.model, folder)
     if name == "mc_dropout":
         stored = make_mc_dropout(source, rate=rate, masks=masks)

@@ -10,6 +10,7 @@ from dubio.showing import tell
 from dubio.workflow.evaluation import promise
 from dubio.workflow.opening import posteriors_of
 from dubio.workflow.scoring import Decision, narrowed, score_rows, with_columns
+from dubio.workflow.tables import cut_rows
 
 
 def run(
@@ -31,7 +32,7 @@ def run(
     artifact = narrowed(session.open(), methods)
     promised = promise(artifact, *budget)
     stored = session.prepare({"new": table}, ("new",), posteriors_of(artifact))["new"].stored
-    scored = score_rows(artifact, stored, Decision.of(artifact, promised))
+    scored = score_rows(artifact, stored, Decision.of(artifact, promised), cut_rows(session.model, table))
     frame = with_columns(table.frame, scored)
     write_frame(without_formulas(frame) if escape else frame, output)
     answered = sum(value == "answer" for value in scored.column("decision").to_pylist())

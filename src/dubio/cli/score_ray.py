@@ -31,6 +31,7 @@ from dubio.showing import tell
 from dubio.workflow.evaluation import promise
 from dubio.workflow.opening import posteriors_of
 from dubio.workflow.scoring import Decision, narrowed, score_rows, with_columns
+from dubio.workflow.tables import cut_rows
 
 BATCH = 2048  # rows
 
@@ -59,7 +60,7 @@ class Scorer:
             session = replace(self.session, cache=Path(room), quiet=True)
             session.__dict__["model"] = self.session.model  # loaded once
             prepared = session.prepare({"new": table}, ("new",), posteriors_of(self.artifact))
-            scored = score_rows(self.artifact, prepared["new"].stored, self.decision)
+            scored = score_rows(self.artifact, prepared["new"].stored, self.decision, cut_rows(session.model, table))
         return with_columns(batch, scored)
 
 

@@ -76,6 +76,9 @@ def run(
         record = train_posterior(posterior, model, labels, rows, out, plan, extra, choices)
         tell(f"posterior {posterior}: {record['folder']}")
     best = record["best_epoch"]
+    for name in ("train", "validation"):
+        if cut := record.get(name, {}).get("truncated"):
+            tell(f"note: {cut:,} {name} rows are longer than the {record['max_length']:,} tokens that are read")
     accuracy = record["validation_accuracy"][best - 1]
     tell(report, f"best epoch {best} of {plan.epochs}, validation accuracy {accuracy:.4f}; wrote {out}")
 

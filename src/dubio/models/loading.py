@@ -24,6 +24,7 @@ from dubio.models.base_settings import moved
 from dubio.models.embeddings import fit_embeddings
 from dubio.models.initialising import is_plain
 from dubio.models.labels import class_names
+from dubio.models.lengths import length_of
 from dubio.models.letters import Choices, as_choices, choices_of
 from dubio.models.locating import at_revision, split_revision
 from dubio.models.merging import merge_for_inference
@@ -106,7 +107,7 @@ def load(
     """Loads an adapter folder or hub id (or a fine-tuned classifier's folder) and proves it.
 
     base: overrides the adapter's base model (path, hub id, owner/name@revision, or .gguf file). precision: of the
-    forward pass, `float32` or `bfloat16`. max_length: tokens a row (default: as trained, at most 512). letters: of a
+    forward pass, `float32` or `bfloat16`. max_length: tokens a row (default: as `lengths` says). letters: of a
     causal LM's adapter that answers multiple-choice questions, such as "ABCD", or its whole prompt; one that dubio has
     trained knows its own. labels: names of the classes in the order of the logits, where neither the adapter's folder
     nor its base gives any.
@@ -251,21 +252,6 @@ def _check_letters(files: AdapterFiles, rows: int | None) -> None:
         raise DubioError(
             f"{files.folder} adapts {changed}, and answer letters are read from the base's own; train one without"
         )
-
-
-def length_of(asked: int | None, record: Mapping[str, Any], tokenizer: Any, model: nn.Module) -> int:
-    """Tokens a row: as asked or trained, within what positions and tokenizer allow."""
-    inner: Any = model.get_base_model() if isinstance(model, PeftModel) else model
-    positions = getattr(inner.config, "max_position_embeddings", 512) or 512
-    for name, module in inner.named_modules():
-        if name.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None:
-            positions -= module.padding_idx + 1  # RoBERTa and its kin count from behind the padding index
-            break
-    limits = positions - virtual_tokens(model), int(min(tokenizer.model_max_length, 10**6))
-    least = 1 + tokenizer.num_special_tokens_to_add(pair=True)
-    if asked is not None and asked < least:
-        raise DubioError(f"max length {asked} leaves no room for text; this model needs {least} tokens or more")
-    return min(asked or int(record.get("max_length", 512)), *limits)
 
 
 def _hash_of(tokenizer: Any) -> str:

@@ -9,8 +9,9 @@ from typing import Any
 from dubio.models.base import base_hash, check_device, load_base, read_base
 from dubio.models.base_settings import moved
 from dubio.models.embeddings import resize
+from dubio.models.lengths import length_of
 from dubio.models.letters import Choices
-from dubio.models.loading import PRECISIONS, AdaptedModel, length_of, model_hashes
+from dubio.models.loading import PRECISIONS, AdaptedModel, model_hashes
 from dubio.models.sites import find_site
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from dubio.adapters.training import LabelledTexts, TrainingPlan
+from dubio.adapters.training import LabelledTexts, TrainingPlan, split_record
 from dubio.models.loading import AdaptedModel
 from dubio.posteriors.state import Progress
 
@@ -24,7 +24,7 @@ def training_record(
     """
     accuracy = [entry["accuracy"][member] for entry in found.history]
     named = zip(("train", "validation"), rows, strict=True)
-    split = {name: {"rows": len(table.texts), "sha256": table.sha256} for name, table in named}
+    split = {name: split_record(table, host.tokenizer, host.max_length) for name, table in named}
     return {
         "base": host.base, "base_sha256": host.hashes["base"], "labels": list(host.labels),
         "max_length": host.max_length, "pairs": rows[0].pairs is not None,

@@ -60,7 +60,7 @@ def artifact_of(
         groups=fit.groups,
         model=about,
         labels=labels,
-        splits=split_facts(dict(tables), check_disjoint(tables)),
+        splits=split_facts(dict(tables), check_disjoint(tables), model),
         hashes={split: table.rows_hash for split, table in tables.items()},
         fingerprint=prints,
         calibration=calibration_figures(fit),

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pyarrow as pa
 
+from dubio.arrays import Bool
 from dubio.artifacts.store import Artifact
 from dubio.data.arrow import ArrowTable
 from dubio.decisions.threshold import RiskThreshold
@@ -42,9 +43,15 @@ def narrowed(artifact: Artifact, methods: str | None) -> Artifact:
     return replace(artifact, methods=kept)
 
 
-def score_rows(artifact: Artifact, stored: StoredRepresentations, decision: Decision) -> ArrowTable:
-    """One row a scored row: label, probability, `uncertainty_<method>` of all, error_probability, decision."""
+def score_rows(
+    artifact: Artifact, stored: StoredRepresentations, decision: Decision, truncated: Bool | None = None
+) -> ArrowTable:
+    """One row a scored row: label, probability, `uncertainty_<method>` of all, error_probability, decision, truncated.
+
+    truncated: `[N]` which rows were longer than the model reads; None leaves the column out.
+    """
     parts: list[ArrowTable] = []
+    start = 0
     names = np.array(artifact.labels)
     for rows in stored:
         scores, _ = score_all(artifact, rows)
@@ -58,8 +65,10 @@ def score_rows(artifact: Artifact, stored: StoredRepresentations, decision: Deci
             **{f"uncertainty_{name}": pa.array(s.uncertainty) for name, s in scores.items()},
             "error_probability": pa.array(chosen.error_probability),
             "decision": pa.array(np.where(answer, "answer", "abstain")),
+            **({} if truncated is None else {"truncated": pa.array(truncated[start : start + len(rows)])}),
         }
         parts.append(pa.table(columns))
+        start += len(rows)
     return pa.concat_tables(parts)
 
 

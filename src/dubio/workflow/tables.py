@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from dubio.arrays import Int64
+from dubio.arrays import Bool, Int64
 from dubio.artifacts.manifest import SplitFacts
 from dubio.containers import Representations
 from dubio.data.arrow import one_array
@@ -18,6 +18,7 @@ from dubio.data.tables import TextTable
 from dubio.errors import DubioError
 from dubio.models.cache import StoredRepresentations
 from dubio.models.extraction import Extraction, blocks_of, extract_to
+from dubio.models.lengths import truncated_rows
 from dubio.models.loading import AdaptedModel
 from dubio.posteriors.sampling import Sampler, sample_to
 
@@ -93,9 +94,21 @@ def prepare(
     return Prepared(table, replace(stored, samples=drawn))
 
 
-def split_facts(tables: dict[str, TextTable], report: SplitReport) -> dict[str, SplitFacts]:
-    """Rows, duplicates and content hash of each split, for the manifest."""
+def cut_rows(model: AdaptedModel, table: TextTable) -> Bool:
+    """`[N]` which rows of a table are longer than the model reads."""
+    return truncated_rows(model.tokenizer, model.max_length, table.texts, table.pairs)
+
+
+def split_facts(
+    tables: dict[str, TextTable], report: SplitReport, model: AdaptedModel | None = None
+) -> dict[str, SplitFacts]:
+    """Rows, duplicates, content hash and, of a model, the rows that it does not read whole; for the manifest."""
     return {
-        name: SplitFacts(rows=len(table), duplicates=report.duplicates[name], sha256=table.content_hash)
+        name: SplitFacts(
+            rows=len(table),
+            duplicates=report.duplicates[name],
+            sha256=table.content_hash,
+            truncated=None if model is None else int(cut_rows(model, table).sum()),
+        )
         for name, table in tables.items()
     }
