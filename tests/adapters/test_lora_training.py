@@ -78,8 +78,8 @@ def test_the_record(trained):
     assert json.loads((out / training.RECORD).read_text()) == json.loads(json.dumps(record))
     assert record["base"] == str(base_folder("bert"))
     assert record["base_sha256"] == base_hash(str(base_folder("bert")))
-    assert record["train"] == {"rows": 48, "sha256": TRAIN.sha256}
-    assert record["validation"] == {"rows": 24, "sha256": VALIDATION.sha256}
+    assert record["train"] == {"rows": 48, "sha256": TRAIN.sha256, "truncated": 0}
+    assert record["validation"] == {"rows": 24, "sha256": VALIDATION.sha256, "truncated": 0}
     assert (record["plan"]["rank"], record["plan"]["epochs"], record["max_length"]) == (4, 3, 24)
     assert len(record["validation_accuracy"]) == 3
 

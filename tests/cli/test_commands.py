@@ -53,7 +53,7 @@ def test_score_keeps_the_rows_and_adds_the_verdict(cached, tmp_path, kind):
     else:
         rows = parquet.read_table(output).to_pylist()
     given = read_rows(cached.test)
-    assert list(rows[0]) == ["id", "text", "label", *ADDED]
+    assert list(rows[0]) == ["id", "text", "label", *ADDED, "truncated"]
     assert [{key: row[key] for key in given[0]} for row in rows] == given
     numbers = {name: np.array([float(row[name]) for row in rows]) for name in ADDED[1:-1]}
     assert all(np.isfinite(values).all() for values in numbers.values())
