@@ -75,7 +75,7 @@ def test_score_adds_the_named_methods_and_the_deciding_one(cached, tmp_path):
     score(cached, tmp_path / "all.csv")
     score(cached, tmp_path / "some.csv", "--methods", "md, entropy")
     whole, some = read_rows(tmp_path / "all.csv"), read_rows(tmp_path / "some.csv")
-    kept = {"id", "text", "label", "predicted_label", "probability", "error_probability", "decision"}
+    kept = {"id", "text", "label", "predicted_label", "probability", "error_probability", "decision", "truncated"}
     assert set(some[0]) == kept | {f"uncertainty_{name}" for name in ("md", "entropy", deciding)}
     assert some == [{key: row[key] for key in some[0]} for row in whole]
     refused = dubio("score", cached.adapter, cached.test, "--output", tmp_path / "no.csv", "--methods", "nonsense")

@@ -1,5 +1,6 @@
 """`dubio score --executor ray`: the rows that one process gives, from one file or from shards, in order."""
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from pyarrow import csv, parquet
@@ -13,13 +14,21 @@ NEW = ("predicted_label", "probability", "error_probability", "decision")
 
 @pytest.fixture(scope="module")
 def table(tiny):
-    return csv.read_csv(tiny.test)
+    """Two rows are longer than the model reads."""
+    found = csv.read_csv(tiny.test)
+    texts = found.column("text").to_pylist()
+    texts[5], texts[250] = texts[5] * 20, texts[250] * 20
+    return found.set_column(found.column_names.index("text"), "text", [texts])
 
 
 @pytest.fixture(scope="module")
-def here(tiny, tmp_path_factory):
-    output = tmp_path_factory.mktemp("here") / "scored.parquet"
-    done = dubio("score", tiny.adapter, tiny.test, "--output", output, "--risk", 0.2, "--cache", tiny.cache)
+def here(tiny, table, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("here")
+    output = folder / "scored.parquet"
+    parquet.write_table(table, folder / "test.parquet")
+    done = dubio(
+        "score", tiny.adapter, folder / "test.parquet", "--output", output, "--risk", 0.2, "--cache", tiny.cache
+    )
     assert done.code == 0, done
     return parquet.read_table(output)
 
@@ -38,11 +47,13 @@ def test_shards_give_the_rows_of_one_process(tiny, table, here, tmp_path):
     found = parquet.read_table(output)
     assert found.column("id").to_pylist() == here.column("id").cast(pa.int64()).to_pylist()
     assert found.column_names == here.column_names
-    for name in ("predicted_label", "decision"):
+    for name in ("predicted_label", "decision", "truncated"):
         assert found.column(name).to_pylist() == here.column(name).to_pylist()
     for name in ("probability", "error_probability", "uncertainty_md"):
         assert found.column(name).to_pylist() == pytest.approx(here.column(name).to_pylist(), abs=1e-5)
     assert "answered" in done.out
+    assert np.flatnonzero(found.column("truncated").to_pylist()).tolist() == [5, 250]
+    assert done.err.count("note: 2 of 300 new rows are longer than 32 tokens, and their end is not read\n") == 1
 
 
 WRONG = {

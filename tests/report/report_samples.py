@@ -73,7 +73,7 @@ def content(fitted, risk=0.2):
     names = np.array(fitted.labels)
     return ReportContent(
         title="tiny <adapter> on test.csv", model={k: str(v) for k, v in fitted.model.items()},
-        splits={**fitted.splits, "test": SplitFacts(rows=1500, duplicates=1, sha256="c" * 64)},
+        splits={**fitted.splits, "test": SplitFacts(rows=1500, duplicates=1, sha256="c" * 64, truncated=1234)},
         metrics=metrics, errors=test.errors, scores=scores, ood=ood,
         before=np.exp(scores["softmax_response"].uncertainty),
         texts=[f"{EVIL} #{i}" for i in range(len(test))], predicted=list(names[test.predictions]),

@@ -9,6 +9,7 @@ import pytest
 
 import dubio
 from dubio.errors import ArtifactError, DubioError
+from dubio.models.lengths import TruncatedWarning
 from dubio.models.loading import load
 from models.tiny import CLASSES, WORDS, adapter_folder
 from workflow.workflow_cases import one_thread, small_grids  # noqa: F401
@@ -46,6 +47,15 @@ def tables(model):
         labels = [model.labels[i] for i in (predicted + missed) % CLASSES]
         out[name] = dubio.table_of(texts[rows], labels, name=name)
     return out
+
+
+@pytest.mark.parametrize("cache", [None, "cache"])
+def test_extract_warns_once_of_rows_that_are_cut(model, cache, tmp_path):
+    texts = ["yes no", "yes no " * 50, "no yes " * 60]
+    with pytest.warns(TruncatedWarning) as seen:
+        dubio.extract(model, texts, cache=cache and tmp_path / cache)
+    said = f"2 of 3 rows are longer than {model.max_length} tokens, and their end is not read"
+    assert [str(one.message).startswith(said) for one in seen] == [True]
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,7 @@ from dubio.models.adapter_files import AdapterFiles, find_adapter, head_rows
 from dubio.models.base import check_device, has_bfloat16
 from dubio.models.extraction import Extraction
 from dubio.models.labels import are_given, read_labels
-from dubio.models.lengths import told
+from dubio.models.lengths import most, told
 from dubio.models.letters import Choices, asked_choices, choices_of
 from dubio.models.loading import AdaptedModel, load
 from dubio.posteriors.hosts import host_under
@@ -208,23 +208,32 @@ class Session:
     def say_cut(self, name: str, table: TextTable) -> Bool:
         """`[N]` which rows are longer than the model reads, said on standard error where there are some."""
         cut = cut_rows(self.model, table)
-        said = told(name, cut, self.model.max_length)
-        if said is not None:
-            tell(f"note: {said}", file=sys.stderr)
+        self.tell_cut(name, cut)
         return cut
 
+    def tell_cut(self, name: str, cut: Bool) -> None:
+        """Says how many rows are cut, and, before anything is fitted, how many tokens the model could read."""
+        model, more = self.model, ""
+        said = told(name, cut, model.max_length, model.tokenizer.truncation_side)
+        if said is None:
+            return
+        if self.fitted_labels is None and (limit := most(model.tokenizer, model.model)) > model.max_length:
+            more = f" (the model takes up to {limit:,}, by --max-length)"
+        tell(f"note: {said}{more}", file=sys.stderr)
+
     def prepare(
-        self, tables: Mapping[str, TextTable], unlabelled: tuple[str, ...] = (), posteriors: Iterable[str] = ()
-    ) -> dict[str, Prepared]:
+        self, tables: Mapping[str, TextTable], unlabelled: tuple[str, ...] = (), posteriors: Iterable[str] = (), *,
+        say: bool = True,
+    ) -> dict[str, Prepared]:  # fmt: skip
         """Each table's representations, from the cache or a forward pass; the labels of all are mapped before.
 
-        posteriors: names of those whose samples are drawn as well.
+        posteriors: names of those whose samples are drawn as well. say: whether to tell of rows that are cut.
         """
         check_folder(self.cache_folder)
         for name, table in tables.items():
             if name not in unlabelled:
                 table.label_ids(self.model.labels)
-        for name, table in tables.items():
+        for name, table in tables.items() if say else ():
             self.say_cut(name, table)
         wanted = {*posteriors, *([self.mean_of] if self.mean_of else [])}
         how, samplers = Extraction(show=not self.quiet), self.samplers(wanted)

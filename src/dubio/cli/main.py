@@ -35,7 +35,9 @@ Precision = Annotated[
 Text = Annotated[str | None, typer.Option("--text", help="Column of the text (default: text, sentence, ...).")]
 Pair = Annotated[str | None, typer.Option("--pair", help="Column of the second text, for pairs.")]
 Label = Annotated[str | None, typer.Option("--label", help="Column of the label (default: label).")]
-MaxLength = Annotated[int | None, typer.Option(help="Tokens a row (default: as fitted, as trained, or what fits).")]
+MaxLength = Annotated[
+    int | None, typer.Option(help="Tokens a row (default: as fitted, as trained, or the most it can).")
+]
 Cache = Annotated[Path | None, typer.Option(help="Where representations are kept (default: the user's cache folder).")]
 Artifact = Annotated[
     Path | None,

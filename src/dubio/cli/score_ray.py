@@ -15,9 +15,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 from pyarrow import parquet
 
+from dubio.arrays import Bool
 from dubio.artifacts.store import Artifact
 from dubio.cli.common import Session
 from dubio.data.arrow import ArrowTable
@@ -59,7 +61,7 @@ class Scorer:
         with tempfile.TemporaryDirectory() as room:
             session = replace(self.session, cache=Path(room), quiet=True)
             session.__dict__["model"] = self.session.model  # loaded once
-            prepared = session.prepare({"new": table}, ("new",), posteriors_of(self.artifact))
+            prepared = session.prepare({"new": table}, ("new",), posteriors_of(self.artifact), say=False)
             scored = score_rows(self.artifact, prepared["new"].stored, self.decision, cut_rows(session.model, table))
         return with_columns(batch, scored)
 
@@ -89,10 +91,10 @@ def run(
     place, session = place.resolve(), session.as_fitted()
     _check_columns(session, place)
     promised = promise(narrowed(session.open(), methods), *budget)  # refused here, and not by a worker
-    session = replace(session)  # without the model that was loaded for that: a worker loads its own
+    teller, session = session, replace(session)  # without the model that was loaded: a worker loads its own
     ray = connect(address, workers + 1)  # one reads
     try:
-        rows, answered = _write((session, methods, budget), place, output, workers)
+        answered, cut = _write((session, methods, budget), place, output, workers)
     except Exception as error:
         cause = _refusal(error)
         if cause is None:
@@ -100,11 +102,12 @@ def run(
         raise DubioError(cause) from error
     finally:
         ray.shutdown()
-    tell(promised.promise, f"answered {answered} of {rows} rows; wrote {output}")
+    teller.tell_cut("new", cut)
+    tell(promised.promise, f"answered {answered} of {len(cut)} rows; wrote {output}")
 
 
-def _write(options: tuple[Any, ...], place: Path, output: Path, workers: int) -> tuple[int, int]:
-    """(rows, how many are answered)."""
+def _write(options: tuple[Any, ...], place: Path, output: Path, workers: int) -> tuple[int, Bool]:
+    """(how many rows are answered, `[N]` which rows are longer than the model reads)."""
     import ray.data as data
 
     context = data.DataContext.get_current()
@@ -115,7 +118,7 @@ def _write(options: tuple[Any, ...], place: Path, output: Path, workers: int) ->
         Scorer, batch_size=BATCH, batch_format="pyarrow", compute=data.ActorPoolStrategy(size=workers),
         fn_constructor_args=options, num_gpus=1 if options[0].device.startswith("cuda") else 0,
     )  # fmt: skip
-    rows = answered = 0
+    answered, cut = 0, list[bool]()
     writer: Any = None
     with atomic_path(output) as temporary:
         with contextlib.ExitStack() as stack:
@@ -124,11 +127,11 @@ def _write(options: tuple[Any, ...], place: Path, output: Path, workers: int) ->
                 if writer is None:
                     writer = stack.enter_context(parquet.ParquetWriter(temporary, batch.schema, compression="zstd"))
                 writer.write_table(batch)
-                rows += len(batch)
+                cut += batch.column("truncated").to_pylist()
                 answered += sum(value == "answer" for value in batch.column("decision").to_pylist())
         if writer is None:
             raise DubioError(f"{place} holds no rows; give at least one")
-    return rows, answered
+    return answered, np.array(cut, dtype=np.bool_)
 
 
 def _check_columns(session: Session, place: Path) -> None:

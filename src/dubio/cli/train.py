@@ -1,5 +1,6 @@
 """`dubio train`: tables -> a plain PEFT adapter with the record of what it was trained on."""
 
+import sys
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -78,7 +79,8 @@ def run(
     best = record["best_epoch"]
     for name in ("train", "validation"):
         if cut := record.get(name, {}).get("truncated"):
-            tell(f"note: {cut:,} {name} rows are longer than the {record['max_length']:,} tokens that are read")
+            said = f"note: {cut:,} {name} rows are longer than the {record['max_length']:,} tokens that are read"
+            tell(said, file=sys.stderr)
     accuracy = record["validation_accuracy"][best - 1]
     tell(report, f"best epoch {best} of {plan.epochs}, validation accuracy {accuracy:.4f}; wrote {out}")
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from dubio.artifacts.manifest import CalibrationFigure
+from dubio.artifacts.manifest import CalibrationFigure, SplitFacts
 from dubio.artifacts.store import BOUND, Artifact
 from dubio.report.content import title_of
 from dubio.scores.registry import get_method, is_method
@@ -69,15 +69,21 @@ def render_card(artifact: Artifact) -> str:
         *_left_out(artifact),
         "## Splits",
         "",
-        "| split | rows | duplicates | SHA-256 of its content |",
-        "|---|---:|---:|---|",
-        *(f"| {for_markdown(k)} | {s.rows} | {s.duplicates} | `{s.sha256}` |" for k, s in artifact.splits.items()),
+        "| split | rows | duplicates | longer than is read | SHA-256 of its content |",
+        "|---|---:|---:|---:|---|",
+        *(_split(name, facts) for name, facts in artifact.splits.items()),
         "",
         f"{len(artifact.errors)} calibration rows ({int(artifact.errors.sum())} wrong) are kept for certification.",
         "",
         _LOAD.replace("MEAN", f', mean_of="{artifact.mean_of}"' if artifact.mean_of else ""),
         _LIMITS,
     ])  # fmt: skip
+
+
+def _split(name: str, facts: SplitFacts) -> str:
+    """A row of the splits' table. An artifact of an older dubio does not know how many rows were cut."""
+    cut = "" if facts.truncated is None else facts.truncated
+    return f"| {for_markdown(name)} | {facts.rows} | {facts.duplicates} | {cut} | `{facts.sha256}` |"
 
 
 def _choice(artifact: Artifact) -> str:

@@ -3,6 +3,7 @@
 Arrays are enough for all but `extract` and `save`: wrap them by `Representations.of(features, logits, labels)`.
 """
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from dubio.errors import DubioError
 from dubio.measures import log_mean
 from dubio.models.extraction import Extraction, extract_to
 from dubio.models.extraction import extract as extract_rows
+from dubio.models.lengths import TruncatedWarning, told
 from dubio.models.loading import AdaptedModel
 from dubio.posteriors.hosts import host_under
 from dubio.posteriors.sampling import sample_both, sampler_of
@@ -22,7 +24,7 @@ from dubio.workflow.evaluation import Evaluation, check_fitted, check_prediction
 from dubio.workflow.fitting import Fit, FitPlan, fit_methods
 from dubio.workflow.opening import open_artifact, read_posteriors
 from dubio.workflow.saving import save
-from dubio.workflow.tables import REPEATS, groups_of
+from dubio.workflow.tables import REPEATS, cut_rows, groups_of
 
 __all__ = ["Evaluation", "evaluate", "extract", "fit", "open_artifact", "promise", "save", "score"]
 
@@ -40,7 +42,8 @@ def extract(
     prediction (and mean features) take the place of the adapter's own.
     groups: which labelled rows belong together, and so into one fold: "repeats" finds near repeats among the texts,
     "none" takes every row as its own, all else is the column that names each row's group.
-    Raises DubioError on rows that cannot be read or scored, or labels that the model does not have.
+    Raises DubioError on rows that cannot be read or scored, or labels that the model does not have. Warns by
+    TruncatedWarning how many rows are longer than the model reads.
     """
     if mean_of is not None and posteriors is None:
         raise DubioError(f"mean_of={mean_of!r} needs the folder of the posterior; give posteriors=")
@@ -48,6 +51,9 @@ def extract(
         raise DubioError(f"extract takes a loaded model and rows, not a {type(model).__name__}; load the model first")
     table = as_table(rows, False if model.choices is None else model.choices.template)
     labels = None if table.raw_labels is None else table.label_ids(model.labels)
+    said = told("", cut_rows(model, table), model.max_length, model.tokenizer.truncation_side)
+    if said is not None:
+        warnings.warn(f"{said} (load with max_length=, where the model reads more)", TruncatedWarning, stacklevel=2)
     how = Extraction(show=show)
     if cache is None:
         found = extract_rows(model, table.texts, table.pairs, labels=labels, how=how)
