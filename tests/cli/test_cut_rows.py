@@ -5,7 +5,9 @@ import shutil
 
 import pytest
 
-from dubio.artifacts.manifest import read_manifest
+from dubio.artifacts.manifest import _canonical, read_manifest
+from dubio.artifacts.store import load_artifact
+from dubio.report.card import render_card
 from tiny_classifier import dubio, read_rows, sentences, write_table
 
 CUT = 7  # rows
@@ -71,3 +73,17 @@ def test_train_says_them_and_keeps_their_number(tiny, tmp_path):
     assert "validation rows are longer" not in done.err
     record = json.loads((tmp_path / "adapter" / "dubio_training.json").read_text())
     assert (record["train"]["truncated"], record["validation"]["truncated"], record["max_length"]) == (CUT, 0, 64)
+
+
+def test_an_artifact_that_does_not_know_their_number_loads(tiny, tmp_path):
+    """As dubio wrote them before it counted."""
+    adapter = shutil.copytree(tiny.adapter, tmp_path / "adapter")
+    path = adapter / "dubio" / "manifest.json"
+    body = json.loads(path.read_text())
+    del body["digest"]
+    for facts in body["splits"].values():
+        assert facts.pop("truncated") == 0
+    path.write_text(_canonical(body))
+    artifact, _ = load_artifact(adapter)
+    assert {facts.truncated for facts in artifact.splits.values()} == {None}
+    assert "| calibration | 400 | 0 |  | `" in render_card(artifact)

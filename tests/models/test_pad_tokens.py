@@ -63,9 +63,13 @@ def alone(base, adapter, texts):
         ).numpy()
 
 
+# One decoder with every set-up, and one that counts positions itself; the others are slow tests.
+QUICK = [*(("llama", setup) for setup in SETUPS), ("gpt2", "pad is eos")]
 CASES = [
-    (family, setup) for family in DECODERS for setup in SETUPS if family in ("llama", "gpt2") or setup == "pad is eos"
-]
+    pytest.param(family, setup, marks=[] if (family, setup) in QUICK else pytest.mark.slow)
+    for family in DECODERS for setup in SETUPS if family in ("llama", "gpt2") or setup == "pad is eos"
+]  # fmt: skip
+TWO = ["llama", pytest.param("gpt2", marks=pytest.mark.slow)]
 
 
 @pytest.mark.parametrize(("family", "setup"), CASES)
@@ -82,7 +86,7 @@ def test_prediction_is_that_of_the_text_alone(family, setup, tmp_path):
 
 
 @pytest.mark.parametrize("setup", ["pad is eos", "no pad at all"])
-@pytest.mark.parametrize("family", ["llama", "gpt2"])
+@pytest.mark.parametrize("family", TWO)
 def test_a_tokenizer_that_appends_the_pad_token(family, setup, tmp_path):
     base, adapter = make(tmp_path, family, setup, appends=True)
     found = extract(load(adapter), PLAIN, how=Extraction(show=False)).logits
@@ -90,7 +94,7 @@ def test_a_tokenizer_that_appends_the_pad_token(family, setup, tmp_path):
 
 
 @pytest.mark.parametrize("setup", ["pad is eos", "no pad at all"])
-@pytest.mark.parametrize("family", ["llama", "gpt2"])
+@pytest.mark.parametrize("family", TWO)
 def test_the_stack_reads_the_same_token(family, setup, tmp_path):
     base, adapter = make(tmp_path, family, setup)
     model = load(adapter)

@@ -65,7 +65,10 @@ def test_what_dubio_trains_is_one_class_whatever_its_base_was(tmp_path):
     assert load(tmp_path / "adapter").labels == ("a", "b", "c")
 
 
-@pytest.mark.parametrize("family", ["bert", "roberta", "modernbert-cls", "llama", "gpt2"])
+@pytest.mark.parametrize(
+    "family",
+    ["bert", "llama", *(pytest.param(f, marks=pytest.mark.slow) for f in ("roberta", "modernbert-cls", "gpt2"))],
+)
 def test_a_whole_tagger_of_tokens(family, tmp_path):
     refused(token_model(tmp_path, family), r"is a \w+ForTokenClassification, which labels every token")
 

@@ -29,6 +29,8 @@ from models.tiny import (
 )  # fmt: skip
 
 QUIET = Extraction(show=False)
+QUICK = ("bert", "llama")  # one of each kind; the others are slow tests
+EACH = [family if family in QUICK else pytest.param(family, marks=pytest.mark.slow) for family in [*FAMILIES, "mpnet"]]
 
 
 def half(folder, **facts):
@@ -47,7 +49,7 @@ def adapter(tmp_path):
     return bare(shutil.copytree(adapter_folder("bert"), tmp_path / "adapter"))
 
 
-@pytest.mark.parametrize("family", [*FAMILIES, "mpnet"])
+@pytest.mark.parametrize("family", EACH)
 def test_a_model_without_a_tokenizer_is_refused(family, tmp_path, monkeypatch):
     monkeypatch.setitem(CONFIGS, "mpnet", lambda: tf.MPNetConfig(
         vocab_size=320, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32
@@ -70,7 +72,7 @@ def test_a_vocabulary_in_two_files_of_which_one_is_missing(name, tmp_path):
     refused(folder, "its tokenizer is damaged or not there")
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", EACH[:-1])
 def test_half_a_tokenizer_beside_the_adapter_falls_back_to_the_bases(family, tmp_path):
     folder = bare(shutil.copytree(adapter_folder(family), tmp_path / "adapter"))
     own = json.loads((base_folder(family) / "tokenizer_config.json").read_text())
