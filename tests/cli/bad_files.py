@@ -135,6 +135,6 @@ def artifact_of_another_adapter(d):
     return d.score("--artifact", d.tiny.adapter, adapter=other)
 
 
-@case("the artefact was fitted at 32 tokens a row, not 16")
+@case("the artifact was fitted at 32 tokens a row, not 16")
 def another_length(d):
     return d.score("--max-length", "16")

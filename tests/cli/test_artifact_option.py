@@ -60,4 +60,4 @@ def test_scored_as_fitted(cached, tmp_path, precision):
         if precision is None:
             assert done.code == 0, done
         else:  # float32 logits are not those that were fitted on
-            assert (done.code, "the artefact was fitted in bfloat16, not float32" in done.err) == (2, True)
+            assert (done.code, "the artifact was fitted in bfloat16, not float32" in done.err) == (2, True)

@@ -34,6 +34,16 @@ def test_missing(raw):
         map_labels(raw, NAMES)
 
 
+def test_an_accent_may_be_written_in_two_ways():
+    names = ["ne\u0301gatif", "positif"]  # an e and its accent, as macOS and some exports write it
+    assert map_labels(["n\u00e9gatif", "N\u00c9GATIF", "ne\u0301gatif", "positif"], names).tolist() == [0, 0, 0, 1]
+    assert map_labels(["ne\u0301gatif"], ["n\u00e9gatif", "positif"]).tolist() == [0]
+    both = ["ne\u0301gatif", "n\u00e9gatif"]  # told apart exactly
+    assert map_labels([*both, *both], both).tolist() == [0, 1, 0, 1]
+    with pytest.raises(DubioError, match="is not in the model"):
+        map_labels(["NE\u0301GATIF"], both)
+
+
 def test_names_that_are_numbers_are_settled_by_the_whole_column():
     stars = ["1", "2", "3"]
     assert map_labels([1, 2, 3], stars).tolist() == [0, 1, 2]

@@ -101,7 +101,7 @@ REFUSED = {
     "blank": (["a", " \n"], "row 2: column 'text' is empty"),
     "half": (["a", "b", "c\ud83d"], "row 3: column 'text' holds half a surrogate pair"),
     "latin": ([b"a", b"\xff"], "column 'text' holds bytes that are not UTF-8"),
-    "digits": (["1", "2.5"], "column 'text' holds only numbers"),
+    "digits in a column": ({"text": ["1", "2.5"]}, "column 'text' holds only numbers"),
     "nothing": ([], "zero rows"),
     "frame without text": (pd.DataFrame({"a": ["x"], "b": ["y"]}), "no text column found; name one of: a, b"),
     "empty frame": (pd.DataFrame({"text": []}), "zero rows"),
@@ -116,6 +116,12 @@ REFUSED = {
     "rows unlike": ([{"text": "a"}, "b"], "row 2 is a str, and others are mappings"),
     "types": ([{"text": "a", "label": 1}, {"text": "b", "label": "x"}], "row 2: column 'label' turns"),
 }  # fmt: skip
+
+
+def test_a_text_of_digits_is_a_text_whatever_stands_beside_it():
+    for texts in (["42"], ["42", "2.5"], ["42", "yes"], np.array(["42"])):
+        assert [*as_table(texts).texts] == [*texts]
+    assert [*table_of(["42"], pairs=["7"]).pairs] == ["7"]
 
 
 @pytest.mark.parametrize("kind", REFUSED)

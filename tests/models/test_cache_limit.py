@@ -162,7 +162,9 @@ def test_the_command_shows_and_prunes(tmp_path, monkeypatch):
     paths = cache(folder, 3, 9, 5)
     size = paths[0].stat().st_size
     shown = dubio("cache")
-    assert f"{folder}: 3 shards, {3 * size / 1000:.3g} kB\nlimit: 20 GB (set by DUBIO_CACHE_LIMIT)" in shown.out
+    assert (
+        f"{folder}: 3 shards, {3 * size / 1000:.3g} kB\nlimit: 20 GB (to change it, set DUBIO_CACHE_LIMIT)" in shown.out
+    )
     done = dubio("cache", "--prune", size)
     assert done.code == 0
     assert done.out.startswith(f"removed 2 shards, {2 * size / 1000:.3g} kB; ")

@@ -8,7 +8,7 @@ import pytest
 from dubio.cli.common import Session
 from dubio.data.tables import table_of
 from dubio.errors import DubioError
-from dubio.models.labels import read_labels
+from dubio.models.labels import check_list, read_labels
 from dubio.models.loading import load
 from models.tiny import adapter_folder, refused, save_adapter, save_base, settings
 
@@ -44,6 +44,13 @@ def test_the_adapters_own_config_comes_first(named):
     model = load(names(named, NAMES[::-1]))
     assert model.labels == tuple(NAMES[::-1])
     assert table_of(["x"] * 2, labels=["positive", "negative"]).label_ids(model.labels).tolist() == [0, 2]
+
+
+def test_names_from_a_program_are_a_list_of_text(adapter):
+    refused(adapter, r"labels: expected a list of names in the model's order, .* got 'abc'", labels="abc")
+    for given in ([1, 2, 3], {0: "a", 1: "b", 2: "c"}, {"b": 1, "a": 0, "c": 2}, {"a", "b", "c"}):
+        with pytest.raises(DubioError, match="labels: expected a list of names"):
+            check_list(given)
 
 
 def test_a_base_without_names(adapter):

@@ -142,6 +142,8 @@ def test_choice_needs_the_incumbent():
         choose({"md": incumbent}, judged)
     alone = choose({INCUMBENT: incumbent}, judged)
     assert (alone.method, alone.why.startswith("None of 0 methods")) == (INCUMBENT, True)
+    one = choose({INCUMBENT: incumbent, "same": incumbent}, judged)
+    assert one.why.startswith("The one other method does not beat softmax response on ")
     with pytest.raises(DubioError, match="softmax_response must be among"):
         fit_methods(None, judged, None, FitPlan(("entropy",), show=False))
 

@@ -57,6 +57,13 @@ def test_near_repeats_are_found_in_texts_and_pairs():
     assert list(repeats(table_of(texts, pairs=["yes indeed it was", "no it never was", "maybe"]))) == [0, 1, 2]
 
 
+def test_the_labels_column_names_no_groups():
+    table = as_table({"text": ["a b", "c d"], "label": ["x", "y"], "author": ["x", "y"]})
+    assert list(groups_of(table, "author")) == [0, 1]
+    with pytest.raises(DubioError, match="column 'label' holds the labels, so all rows of a class would be one group"):
+        groups_of(table, "label")
+
+
 def table_with(**columns):
     return as_table({"text": ["a b c d e", "f g h i j", "A B c d e!", "k l m n o"], **columns})
 

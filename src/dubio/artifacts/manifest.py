@@ -93,7 +93,7 @@ def read_manifest(path: Path) -> Manifest:
         text = read_text(path, limit=FACTS, remedy=_REMEDY)
         value = parse_json(text, path, remedy=_REMEDY)
     except MissingFileError as error:
-        raise ArtifactError(f"no fitted artefact at {path.parent}; run `dubio fit` first") from error
+        raise ArtifactError(f"no fitted artifact at {path.parent}; run `dubio fit` first") from error
     except UnreadableError as error:
         raise ArtifactError(f"{path} is damaged: it {error.reason}; {_REMEDY}") from error
     if not isinstance(value, dict):

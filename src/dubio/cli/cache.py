@@ -20,7 +20,7 @@ def run(cache: Path | None, smaller: str | None) -> None:
             tell("what is left may be in use by another process, and was used within a week; prune again later")
     found = shards_in(folder)
     tell(f"{folder}: {len(found)} shards, {shown(sum(shard.size for shard in found))}")
-    tell(f"limit: {'none' if most is None else shown(most)} (set by {VARIABLE})")
+    tell(f"limit: {'none' if most is None else shown(most)} (to change it, set {VARIABLE})")
     if found:
         first, last = (datetime.fromtimestamp(found[at].used).astimezone() for at in (0, -1))
         tell(f"last used: from {first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M}")

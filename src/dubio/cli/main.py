@@ -82,7 +82,8 @@ def train(
     groups: Annotated[
         str | None,
         typer.Option(
-            help="Of the held-out tenth, what stays on one side: a column, repeats, none (default: same text)."
+            help="Which rows are never split between train and the held-out tenth: a column's name, repeats (near "
+            "repeats), or none (default: rows of the same text)."
         ),
     ] = None,
     settings: Annotated[
@@ -170,7 +171,7 @@ def fit(
     labels: Labels = None,
     quiet: Quiet = False,
 ) -> None:
-    """Fit uncertainty onto an adapter; the artefact is written beside it."""
+    """Fit uncertainty onto an adapter; the artifact is written beside it."""
     from dubio.cli.common import Session
     from dubio.cli.fit import run
 

@@ -108,8 +108,12 @@ def listed(names: Sequence[str]) -> str:
     return ", ".join(shown) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
 
 
-def text_column(source: Source, name: str) -> Texts:
-    """The column as N non-blank strings; raises DubioError naming the first row that is missing, blank or not text."""
+def text_column(source: Source, name: str, *, handed: bool = False) -> Texts:
+    """The column as N non-blank strings; raises DubioError naming the first row that is missing, blank or not text.
+
+    handed: somebody has handed over these strings as texts, so that one of digits alone ("42") is no sign of the wrong
+    column: what is asked of one text must not depend on the others.
+    """
     column = one_array(source.frame.column(name))
     kind = column.type
     if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
@@ -123,7 +127,7 @@ def text_column(source: Source, name: str) -> Texts:
         raise DubioError(f"{source.name}: column {name!r} holds bytes that are not UTF-8; store text") from error
     blank = compute.equal(compute.utf8_length(compute.utf8_trim_whitespace(texts.array)), 0)
     _refuse(source, name, blank, "is empty; fill it or remove the row")
-    if compute.all(compute.match_substring_regex(texts.array, _NUMBER)).as_py():
+    if not handed and compute.all(compute.match_substring_regex(texts.array, _NUMBER)).as_py():
         raise DubioError(f"{source.name}: column {name!r} holds only numbers, not text; name the text column")
     return texts
 

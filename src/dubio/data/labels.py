@@ -1,6 +1,7 @@
 """From labels as people store them (names, ids, ids as text, true and false) to the model's class indices."""
 
 import re
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -23,8 +24,9 @@ def map_labels(
 ) -> Int64:  # fmt: skip
     """Class indices `[N]` of raw labels `[N]`, by the model's C label `names`.
 
-    A label is a name (surrounding blanks and case do not matter) or an id in [0, C): 1, "1", 1.0 or "1.0". True and
-    False, as such or as text, are 1 and 0 of a model of two classes, where the whole column is of them.
+    A label is a name or an id in [0, C): 1, "1", 1.0 or "1.0". Of names, blanks around them, case, and whether an
+    accent is a character of its own do not matter. True and False, as such or as text, are 1 and 0 of a model of two
+    classes, where the whole column is of them.
     Where the names are numbers themselves (stars "1" to "5"), the column as a whole decides: if all its values are
     names and not all ids, they are names; if all are ids and not all names, ids; if both, and the classes differ, it is
     refused. own: the names were taken from such tables, so that what can be a name is one.
@@ -92,8 +94,8 @@ def _by_name(values: Sequence[Any], names: Sequence[str]) -> NDArray[np.int64]:
     exact: Mapping[str, int] = {name.strip(): index for index, name in reversed(list(enumerate(names)))}
     folded: dict[str, int] = {}
     for index, name in enumerate(names):
-        key = name.strip().casefold()
-        folded[key] = -1 if key in folded else index  # names that differ in case only are told apart exactly
+        key = same_name(name)
+        folded[key] = -1 if key in folded else index  # names that differ in this only are told apart exactly
     out = np.full(len(values), -1, dtype=np.int64)
     for index, value in enumerate(values):
         texts = [str(value).strip()]
@@ -101,8 +103,14 @@ def _by_name(values: Sequence[Any], names: Sequence[str]) -> NDArray[np.int64]:
             texts.append(str(int(value)))
         for text in texts:
             if out[index] < 0:
-                out[index] = exact.get(text, folded.get(text.casefold(), -1))
+                out[index] = exact.get(text, folded.get(same_name(text), -1))
     return out
+
+
+def same_name(text: str) -> str:
+    """What is compared of a label: no blanks around it, lower case, an accent and its letter as one character."""
+    key = text.strip().casefold()
+    return key if key.isascii() else unicodedata.normalize("NFC", key)
 
 
 def _by_id(values: Sequence[Any], classes: int) -> NDArray[np.int64]:

@@ -187,8 +187,8 @@ def as_table(rows: Any, template: PromptTemplate | bool = False) -> TextTable:
 def table_of(texts: Any, labels: Any = None, pairs: Any = None, name: str = "rows") -> TextTable:
     """A table from values in memory: `[N]` texts, and optionally labels (names or ids) and pair texts.
 
-    Texts are held to what files are held to. Raises DubioError naming the first row whose text is missing, empty or no
-    text, or whose label is missing; where lengths differ; and on what is no list.
+    Texts are held to what files are held to, but may all be numbers. Raises DubioError naming the first row whose text
+    is missing, empty or no text, or whose label is missing; where lengths differ; and on what is no list.
     """
     held: dict[str, ArrowColumn] = {"text": values_in_memory(texts, name, "text")}
     if pairs is not None:
@@ -201,8 +201,8 @@ def table_of(texts: Any, labels: Any = None, pairs: Any = None, name: str = "row
     if len(held["text"]) == 0:
         raise DubioError(f"{name}: zero rows; give at least one text")
     source = Source(name, pa.table(held), row_place)
-    text = text_column(source, "text")
-    pair = None if pairs is None else text_column(source, "text_pair")
+    text = text_column(source, "text", handed=True)
+    pair = None if pairs is None else text_column(source, "text_pair", handed=True)
     label = None if labels is None else label_column(source, "label", strict=True)
     checked = {"text": text.array, "text_pair": None if pair is None else pair.array, "label": label}
     frame = pa.table({key: value for key, value in checked.items() if value is not None})

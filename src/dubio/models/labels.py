@@ -3,10 +3,11 @@
 A label "positive" of a table must never become another class, so names that contradict each other are refused.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
+from dubio.data.labels import same_name
 from dubio.errors import DubioError
 from dubio.models.adapter_files import RECORD, AdapterFiles, head_rows
 from dubio.models.problem import beside
@@ -32,6 +33,7 @@ def class_names(
         return tuple(choices)
     given: tuple[str, ...] | None = None
     if asked is not None:
+        check_list(asked)
         given = _checked(dict(enumerate(asked)), "--labels", count)
     known: tuple[tuple[str, ...], str] | None = None
     if files is not None:
@@ -56,6 +58,14 @@ def class_names(
     if given is not None and not _same(known[0], given):
         raise _contradiction(known, (given, "--labels"))
     return known[0]
+
+
+def check_list(asked: Any) -> None:
+    """Raises DubioError on names without an order of their own, or that are no text: they come from a program."""
+    if isinstance(asked, str | Mapping | Set) or not all(isinstance(name, str) for name in asked):
+        raise DubioError(
+            f"labels: expected a list of names in the model's order, such as ['no', 'yes'], got {str(asked)[:60]!r}"
+        )
 
 
 def are_given(names: Sequence[str]) -> bool:
@@ -164,7 +174,7 @@ def _same(first: Sequence[str], second: Sequence[str]) -> bool:
 
 def _key(name: str) -> str:
     """As labels of a table are compared."""
-    return str(name).strip().casefold()
+    return same_name(str(name))
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -78,7 +78,7 @@ def check_fingerprint(model: AdaptedModel, stored: Float32, precision: str = "fl
     gap = float(np.abs(found - stored).max()) if found.shape == stored.shape else float("inf")
     if not gap <= limit:
         raise ArtifactError(
-            f"the artefact belongs to another adapter: its fingerprint rows differ by {gap:.3g}; run `dubio fit` again"
+            f"the artifact belongs to another adapter: its fingerprint rows differ by {gap:.3g}; run `dubio fit` again"
         )
 
 

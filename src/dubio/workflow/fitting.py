@@ -187,7 +187,8 @@ def choose(honest: Mapping[str, Float64], judged: Representations, controls: Seq
             f"{len(rivals)} tried)."
         )
         return Choice(method=best, why=why + advice)
-    why = f"None of {len(rivals)} methods beat softmax response on {len(judged)} calibration rows"
+    others = "The one other method does not beat" if len(rivals) == 1 else f"None of {len(rivals)} methods beat"
+    why = f"{others} softmax response on {len(judged)} calibration rows"
     nearest = max(rivals, key=lambda name: seen[name].gain, default=None)
     if nearest is not None:
         why += f" beyond chance; the nearest is {nearest} with {100 * seen[nearest].gain:+.1f} points"

@@ -70,20 +70,20 @@ def check_model(artifact: Artifact, model: AdaptedModel) -> None:
     """Raises ArtifactError unless the artefact was fitted on this model as it runs now; names what differs."""
     fitted = artifact.model
     if "precision" not in fitted or "max_length" not in fitted:
-        raise ArtifactError("the artefact was saved from arrays, without a model; score arrays with it")
+        raise ArtifactError("the artifact was saved from arrays, without a model; score arrays with it")
     length = fitted["max_length"]
     if length != model.max_length:
         raise ArtifactError(
-            f"the artefact was fitted at {length} tokens a row, not {model.max_length}; drop --max-length (load with "
+            f"the artifact was fitted at {length} tokens a row, not {model.max_length}; drop --max-length (load with "
             f"max_length={length}), or fit again with it"
         )
     if fitted["precision"] != model.precision:
         raise ArtifactError(
-            f"the artefact was fitted in {fitted['precision']}, not {model.precision}; drop --precision (load with "
+            f"the artifact was fitted in {fitted['precision']}, not {model.precision}; drop --precision (load with "
             f"precision={fitted['precision']!r}), or fit again with it"
         )
     if fitted.get("choices") != (None if model.choices is None else model.choices.facts()):
-        raise ArtifactError("the artefact was fitted on other answer letters or another prompt; ask as it was fitted")
+        raise ArtifactError("the artifact was fitted on other answer letters or another prompt; ask as it was fitted")
     found = changes(artifact, model)
     if found:
         raise ArtifactError(

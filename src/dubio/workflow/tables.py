@@ -44,7 +44,8 @@ class Prepared:
 def groups_of(table: TextTable, by: str = REPEATS) -> Int64 | None:
     """`[N]` numbers that rows which belong together share: by near repeats, by a column's values, or by "none" at all.
 
-    Raises DubioError where there is no such column, a row has no value in it, or "none" names a column too.
+    Raises DubioError where there is no such column, a row has no value in it, it is that of the labels, or "none" names
+    a column too.
     """
     if by in (REPEATS, NONE):
         if by in table.frame.column_names:
@@ -53,6 +54,10 @@ def groups_of(table: TextTable, by: str = REPEATS) -> Int64 | None:
             )
         return repeats(table) if by == REPEATS else None
     column = one_array(table.extra(by))
+    if table.columns is not None and by == table.columns.label:
+        raise DubioError(
+            f"{table.source}: column {by!r} holds the labels, so all rows of a class would be one group; name another"
+        )
     if pa.types.is_nested(column.type):
         raise DubioError(f"{table.source}: column {by!r} holds {column.type}; a group is one name or number a row")
     values = column.to_pylist()
