@@ -164,3 +164,9 @@ def test_importing_dubio_and_its_registry_costs_no_torch():
         "heavy = {'torch', 'transformers', 'peft', 'sklearn', 'matplotlib'} & set(sys.modules); assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+def test_no_two_test_files_share_a_name():
+    """pytest imports them by their names alone."""
+    names = [path.name for path in (ROOT / "tests").rglob("*.py") if path.name != "conftest.py"]
+    assert sorted({name for name in names if names.count(name) > 1}) == []

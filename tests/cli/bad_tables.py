@@ -142,12 +142,12 @@ def groups_of_nothing_held_out(d):
 
 @case("the text could be 'text' or 'review'; name it by --text")
 def two_texts(d):
-    return d.score(source=d.file("t.csv", "text,review\na,b\n"))
+    return d.fit(calibration=d.file("t.csv", "text,review,label\na,b,food\n"))
 
 
 @case("the label could be column 'label' or 'topic'; name it by --label")
 def two_labels(d):
-    return d.evaluate(test=d.file("t.csv", "text,label,topic\na,food,b\n"))
+    return d.fit(calibration=d.file("t.csv", "text,label,topic\na,food,b\n"))
 
 
 @case("line 4: text follows a closing quote (opened on line 3); in a quoted text write each quote twice")

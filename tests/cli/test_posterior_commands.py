@@ -300,6 +300,7 @@ def test_bad_input_is_one_line_and_writes_nothing(tiny, tmp_path, arguments, wor
     shutil.copytree(tiny.adapter, adapter, ignore=shutil.ignore_patterns("dubio"))
     config = json.loads((adapter / "adapter_config.json").read_text())
     (adapter / "adapter_config.json").write_text(json.dumps({**config, "lora_dropout": 0.0}))
+    (adapter / "dubio_training.json").unlink()  # which is of the settings that were trained with
     extra = ("--rows", tiny.train) if arguments[0] == "laplace" else ()
     done = dubio("posterior", adapter, *arguments, *extra)
     assert (done.code, done.err.count("\n"), done.out) == (2, 1, ""), done
