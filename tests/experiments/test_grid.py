@@ -33,6 +33,21 @@ def outcome(folder, name="tiny-topics-0"):
     return read_outcome(path, path.with_suffix(".parquet"))
 
 
+def test_rows_that_are_not_read_whole_are_told_and_kept(small, tmp_path):
+    short = {"epochs": 1, "learning_rate": 0.03, "batch_size": 32, "max_length": 8}
+    values = config(small, seeds=[0], training=short, methods=["softmax_response"])
+    _, status, lines = run(tmp_path, values)
+    assert status.complete, lines
+    step = next(line for line in lines if "represent" in line)
+    kept = outcome(tmp_path).facts["took"]["represent"]["truncated"]
+    tokens = load(next((tmp_path / "store").rglob("adapter_config.json")).parent).tokenizer
+    texts = read_split(DataSet.model_validate(values["data"]["topics"]), Path("/"), True).tables["test"].texts
+    assert kept["test"] == sum(len(tokens(text)["input_ids"]) > 8 for text in texts)
+    assert 0 < kept["test"] < len(texts)
+    cut = ", ".join(f"{count} {table}" for table, count in kept.items())
+    assert f" s ({cut} rows are longer than the model reads); " in step
+
+
 def test_every_cell_leaves_an_outcome(finished):
     folder, _, _, status, lines = finished
     assert status.complete

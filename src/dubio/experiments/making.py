@@ -39,7 +39,7 @@ from dubio.posteriors.trunk import Trunks, sharing_trunks
 from dubio.safe_reading import FACTS, read_object
 from dubio.scores.log_space import log_softmax
 from dubio.workflow.rows import labelled
-from dubio.workflow.tables import repeats
+from dubio.workflow.tables import cut_rows, repeats
 
 QUIET = Extraction(show=False)
 HEAD = "head"
@@ -97,7 +97,7 @@ def posterior(step: Step, folder: Path, store: StepStore) -> dict[str, Any]:
 
 
 def represent(step: Step, folder: Path, store: StepStore) -> dict[str, Any]:
-    """Features, logits, labels and groups of each table, and the head."""
+    """Features, logits, labels and groups of each table, and the head. Told: how many rows are not read whole."""
     split, model = _split(step), _load(step, _adapter_of(step, store))
     start = time.perf_counter()
     for name in step.facts["tables"]:
@@ -113,7 +113,9 @@ def represent(step: Step, folder: Path, store: StepStore) -> dict[str, Any]:
         save_arrays(path, arrays)
     save_arrays(folder / f"{HEAD}.safetensors", dict(head_arrays(model.head)))
     write_json(folder / f"{HEAD}.json", head_spec(model.head))
-    return {"rows": split.rows, "dropped": dict(split.dropped), "seconds": round(time.perf_counter() - start, 3)}
+    took = round(time.perf_counter() - start, 3)
+    cut = {name: int(cut_rows(model, split.tables[name]).sum()) for name in step.facts["tables"]}
+    return {"rows": split.rows, "dropped": dict(split.dropped), "seconds": took, "truncated": cut}
 
 
 def samples(step: Step, folder: Path, store: StepStore) -> dict[str, Any]:

@@ -157,7 +157,7 @@ class Run:
         self.say(f"{self.grid.name}: {whole} steps, {whole - len(todo)} done before{warned}")
         for step, record, error in executor.run(todo, self.store, {**self.grid.resources}):
             clock.ended(step, record)
-            what = f"{record['seconds']:.0f} s" if record else f"failed: {error}"
+            what = f"{record['seconds']:.0f} s{_cut(record)}" if record else f"failed: {error}"
             self.say(f"[{whole - len(steps) + clock.done}/{whole}] {step}: {what}; {clock.left()}")
             if record:
                 self.publish(cells[step.key], store)
@@ -267,10 +267,17 @@ def _role(step: Step) -> str:
     return f"{step.kind}{' ' + step.name if step.name else ''}"
 
 
+def _cut(record: Mapping[str, Any]) -> str:
+    """What a step that has read tables tells of rows that the model does not read whole."""
+    found: Mapping[str, int] = record["told"].get("truncated", {})
+    cut = ", ".join(f"{count:,} {table}" for table, count in found.items() if count)
+    return f" ({cut} rows are longer than the model reads)" if cut else ""
+
+
 def _cost(record: Mapping[str, Any] | None) -> dict[str, Any]:
     told = {} if record is None else record["told"]
-    kept = ("rows", "dropped", "validation_accuracy", "best_epoch", "trained_seconds", "made_seconds", "bytes",
-            "stored", "samples")  # fmt: skip
+    kept = ("rows", "dropped", "truncated", "validation_accuracy", "best_epoch", "trained_seconds", "made_seconds",
+            "bytes", "stored", "samples")  # fmt: skip
     where: Mapping[str, Any] = {} if record is None else record["machine"]
     machine = {"gpu": where.get("gpu"), "torch": where.get("versions", {}).get("torch")}
     seconds = None if record is None else record["seconds"]
