@@ -113,6 +113,11 @@ def tested_on_calibration(d):
     return d.evaluate(test=d.tiny.calibration)
 
 
+@case("300 of 300 rows of ood are also in test, such as line 2")
+def own_test_as_another_domain(d):
+    return d.evaluate("--ood", d.tiny.test)
+
+
 @case("1 of 3 rows of test are also in train (as stored), such as line 3")
 def tested_on_train(d):
     row = read_rows(d.tiny.train)[7]

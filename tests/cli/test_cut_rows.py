@@ -34,8 +34,10 @@ def test_score_says_and_marks_them(tiny, long_test, tmp_path):
 
 
 def test_evaluate_says_and_reports_them(tiny, long_test, tmp_path):
+    rows = read_rows(tiny.test)
+    long_ood = lengthened(tmp_path / "ood.csv", [{**row, "text": f"{row['text']} elsewhere"} for row in rows])
     report, more = tmp_path / "report", ("--cache", tmp_path / "cache")
-    done = dubio("evaluate", tiny.adapter, "--test", long_test, "--ood", long_test, "--report", report, *more)
+    done = dubio("evaluate", tiny.adapter, "--test", long_test, "--ood", long_ood, "--report", report, *more)
     assert done.code == 0, done
     for name in ("test", "ood"):
         assert f"note: {CUT} of 300 {name} rows are longer than 32 tokens, and their end is not read\n" in done.err

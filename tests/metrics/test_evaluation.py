@@ -187,3 +187,14 @@ def test_refusals(case):
     with pytest.raises(DubioError, match="no rows"):
         dm.evaluate_scores("test", [], np.zeros((0, 2)), [], reference=None)
     assert dm.evaluate_scores("test", [], logits, labels, reference=None, bootstrap=DRAWS)[0].method == "adapter"
+
+
+@pytest.mark.parametrize(("rows", "wrong"), [(50, 5), (200, 5), (200, 10), (40, 30)])
+def test_the_prr_of_a_perfect_order_has_an_interval_within_what_orders_can_have(rows, wrong):
+    errors = np.arange(rows) < wrong
+    best = errors + np.linspace(0, 0.5, rows)
+    logits = np.stack([np.where(errors, 0.5, 3.0) + np.linspace(0, 0.5, rows), np.zeros(rows)], axis=1)
+    found = dm.evaluate_scores("test", [Scores.of("softmax_response", best)], logits, errors.astype(np.int64))
+    metric = next(m for m in found if m.metric == "prr")
+    assert metric.value == pytest.approx(1)
+    assert dm.prr(-best, errors) - 1e-9 <= metric.low <= metric.value <= metric.high + 1e-9

@@ -234,3 +234,12 @@ def test_refusals():
     for share in (0.0, 1.0):
         with pytest.raises(DubioError, match="certification share"):
             fit_methods(train, calibration, None, FitPlan((INCUMBENT,), share=share, show=False))
+
+
+@pytest.mark.parametrize(("options", "said"), [
+    ({"methods": "entropy"}, r"methods: expected a list of names, got 'entropy'; give \['entropy'\]"),
+    ({"methods": []}, "methods: the list is empty"), ({"seed": -1}, "seed: expected 0 or more, got -1"),
+])  # fmt: skip
+def test_a_plan_that_says_something_else_than_it_seems_to(options, said):
+    with pytest.raises(DubioError, match=said):
+        FitPlan(**options)

@@ -43,7 +43,7 @@ def run(
     agreement = shares(tables["test"], AGREEMENT)
     artifact = session.open()
     made_on = session.made_on([*posteriors_of(artifact), *teachers_of(artifact)])
-    check_disjoint({"test": tables["test"]}, stored={**artifact.hashes, **made_on})
+    check_disjoint(tables, stored={**artifact.hashes, **made_on})
     session.check_unseen(test=tables["test"])
     prepared = session.prepare(tables, unlabelled=("ood",), posteriors=posteriors_of(artifact))
     stored = prepared["test"].stored

@@ -123,6 +123,13 @@ def of_prr(ranked: Ranked) -> Influence:
     )  # fmt: skip
 
 
+def worst_prr(ranked: Ranked) -> float:
+    """The PRR where every wrong row is ranked below every right one: no order of these rows has a smaller one."""
+    rows, wrong, (oracle, _) = int(ranked.counts.total[0]), int(ranked.counts.total_positives[0]), _oracle(ranked)
+    aurc = wrong * (1 + float((1.0 / np.arange(wrong + 1.0, rows + 1)).sum())) / rows
+    return 1 - (aurc - oracle) / (ranked.pi - oracle)
+
+
 def of_mean(loss: Float64, errors: Bool) -> Influence:
     """Of a mean loss `[N]`; the loss of the other outcome is that of rows that had it, in root mean square."""
     own = loss - loss.mean()

@@ -10,7 +10,7 @@ from dubio.errors import DubioError
 from dubio.metrics import ranking, selective
 from dubio.metrics.bootstrap import Bootstrap, Resampled, Statistic, resample
 from dubio.metrics.calibration import CalibrationGroups
-from dubio.metrics.influence import SMOOTH, Influence, Ranked, negated
+from dubio.metrics.influence import SMOOTH, Influence, Ranked, negated, worst_prr
 from dubio.metrics.intervals import (
     FEWEST_FLAGGED,
     FEWEST_UNDER,
@@ -199,7 +199,12 @@ def _interval(on: Judged, ranked: Ranked, name: str, value: float) -> Interval:
         if name != "prr":
             return on.smooth(found, SCALES[name])
         low, high, why = on.smooth(negated(found), LOG)  # 1 - PRR is a ratio of areas
-        return Interval(None, None, why) if low is None or high is None else Interval(1 - high, 1 - low)
+        # With few errors, all of them found, t on that scale reaches below what any order of the rows can have.
+        return (
+            Interval(None, None, why)
+            if low is None or high is None
+            else Interval(max(1 - high, worst_prr(ranked)), 1 - low)
+        )
     if name in COVERAGES:
         return on.share(value, _answered(ranked, COVERAGES[name]))
     return Interval(None, None, _rough(on, name, value, len(ranked.of_row)))

@@ -51,6 +51,14 @@ class FitPlan:
     seed: int = 0
     show: bool = True
 
+    def __post_init__(self) -> None:
+        if isinstance(self.methods, str):
+            raise DubioError(f"methods: expected a list of names, got {self.methods!r}; give [{self.methods!r}]")
+        if self.methods is not None and not len(self.methods):
+            raise DubioError("methods: the list is empty; name some, or leave it out for all of them")
+        if self.seed < 0:
+            raise DubioError(f"seed: expected 0 or more, got {self.seed}")
+
 
 @dataclass(frozen=True)
 class Fit(Fitted):
