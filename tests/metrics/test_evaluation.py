@@ -198,3 +198,21 @@ def test_the_prr_of_a_perfect_order_has_an_interval_within_what_orders_can_have(
     metric = next(m for m in found if m.metric == "prr")
     assert metric.value == pytest.approx(1)
     assert dm.prr(-best, errors) - 1e-9 <= metric.low <= metric.value <= metric.high + 1e-9
+
+
+def test_few_draws_leave_the_debiased_ece_its_value_without_an_interval():
+    g = np.random.default_rng(0)
+    logits = 2 * g.normal(size=(400, 3))
+    labels = (logits + g.gumbel(size=logits.shape)).argmax(axis=1)
+    scores = [Scores.of("softmax_response", -logits.max(axis=1))]
+    few, many = {}, {}
+    for out, draws in ((few, 20), (many, 400)):
+        for m in dm.evaluate_scores("test", scores, logits, labels, bootstrap=dm.Bootstrap(draws)):
+            if m.method == "adapter" and m.metric.endswith("_debiased"):
+                out[m.metric] = m
+    assert few
+    assert few.keys() == many.keys()
+    for name, metric in few.items():
+        assert metric.value == pytest.approx(many[name].value, abs=0.02)
+        assert (metric.low, metric.high) == (None, None)
+        assert metric.why == "20 draws are too few for an interval; give at least 40"

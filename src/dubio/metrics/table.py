@@ -1,7 +1,7 @@
 """A row of a table of metrics, and how rows get their intervals: smooth, exact, resampled, or none and why."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -130,14 +130,15 @@ def calibration(
 ) -> Iterator[Metric]:
     """Rows of the plain and the debiased ECE of each scheme (scheme -> name), and of the test of calibration."""
     once, few = np.ones((1, len(table.outcome))), of_draws(None, on.bootstrap).why
-    found = {} if few else miscalibration(table, tuple(names), on.bootstrap, on.kinds.units)
+    enough = replace(
+        on.bootstrap, draws=max(on.bootstrap.draws, _fewest_draws(on.bootstrap))
+    )  # the value needs them too
+    found = miscalibration(table, tuple(names), enough, on.kinds.units)
     for scheme, name in names.items():
         yield Metric(method, name, on.split, float(getattr(table, scheme)(once)[0]), why=BIASED)
-        if few:
-            yield Metric(method, f"{name}_debiased", on.split, None, why=few)
-        else:
-            known = found[scheme]
-            yield Metric(method, f"{name}_debiased", on.split, known.debiased, known.low, known.high)
+        known = found[scheme]
+        ends = Interval(None, None, few) if few else Interval(known.low, known.high)
+        yield Metric(method, f"{name}_debiased", on.split, known.debiased, *ends)
     if not few:
         tested = found["equal_mass"]
         yield Metric(method, p_name, on.split, tested.p_value, why=finding(tested))
@@ -152,11 +153,16 @@ def finding(known: Miscalibration) -> str:
 
 def of_draws(found: Resampled | None, bootstrap: Bootstrap) -> Interval:
     """The percentile interval of resamples, or why there is none."""
-    needed = int(np.ceil(2 / (1 - bootstrap.level) - 1e-9))
+    needed = _fewest_draws(bootstrap)
     if bootstrap.draws < needed:
         return Interval(None, None, f"{bootstrap.draws} draws are too few for an interval; give at least {needed}")
     ends = None if found is None else found.interval(bootstrap.level)
     return Interval(None, None) if ends is None else Interval(*ends)
+
+
+def _fewest_draws(bootstrap: Bootstrap) -> int:
+    """Draws below which no percentile of this level is one of them."""
+    return int(np.ceil(2 / (1 - bootstrap.level) - 1e-9))
 
 
 def _by_unit(statistic: Statistic, kinds: Kinds) -> Statistic:
