@@ -162,12 +162,12 @@ def unknown_setting(d):
     return d.train("--set", "speed=9")
 
 
-@case("setting epochs: 'many' is not a int")
+@case("setting epochs: 'many' is no whole number")
 def unreadable_setting(d):
     return d.train("--set", "epochs=many")
 
 
-@case("setting show: 'maybe' is not a bool")
+@case("setting show: 'maybe' is neither yes nor no")
 def undecided_setting(d):
     return d.train("--set", "show=maybe")
 

@@ -315,7 +315,7 @@ def test_bad_input_is_one_line_and_writes_nothing(tiny, tmp_path, arguments, wor
     (("--posterior", "blob", "--set", "keep=1"), "setting keep has no effect"),
     (("--posterior", "ensemble", "--members", "1"), "members: 1 is out of range; it must be at least 2"),
     (("--posterior", "nonsense"), "no posterior named"), (("--set", "penalty=1"), "no training setting 'penalty'"),
-    (("--posterior", "ensemble", "--set", "penalty=x"), "is not a float"),
+    (("--posterior", "ensemble", "--set", "penalty=x"), "is no number"),
     (("--posterior", "ensemble", "--set", "scale=1"), "setting scale has no effect on --posterior ensemble"),
     (("--posterior", "swag_lora", "--set", "members=3"), "setting members has no effect"),
     (("--posterior", "swag_lora", "--set", "base_dropout=1"), "setting base_dropout has no effect"),

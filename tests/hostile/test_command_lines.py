@@ -16,7 +16,7 @@ ODD = [
 ]  # fmt: skip
 COMMANDS = {
     "score": ["score", "ADAPTER", "TABLE", "--output", "out.csv", "--risk", "0.1", "--delta", "0.1", "--methods", "md"],
-    "evaluate": ["evaluate", "ADAPTER", "--test", "TABLE", "--report", "report", "--risk", "0.1", "--ood", "TABLE"],
+    "evaluate": ["evaluate", "ADAPTER", "--test", "TABLE", "--report", "report", "--risk", "0.1", "--ood", "WORLD"],
     "fit": ["fit", "ADAPTER", "--calibration", "TABLE", "--methods", "md", "--device", "cpu", "--max-length", "16"],
     "posterior": ["posterior", "ADAPTER", "heads", "--rows", "TABLE", "--samples", "2", "--precision", "float32"],
     "train": ["train", "--train", "TABLE", "--model", "BASE", "--out", "new", "--set", "epochs=1", "--label", "label"],
@@ -62,9 +62,10 @@ def desk(cached, tmp_path, monkeypatch):
     (work / "empty.csv").write_text("")
     small = read_rows(cached.test)[:12]
     table = write_table(work / "table.csv", [row["text"] for row in small], [row["label"] for row in small])
+    world = write_table(work / "world.csv", [f"{row['text']} elsewhere" for row in small], ["x"] * len(small))
     monkeypatch.chdir(work)
     monkeypatch.setenv("HOME", str(work))
-    places = {"ADAPTER": str(cached.adapter), "TABLE": str(table), "BASE": str(cached.base)}
+    places = {"ADAPTER": str(cached.adapter), "TABLE": str(table), "WORLD": str(world), "BASE": str(cached.base)}
     return work, cached, places
 
 

@@ -18,6 +18,7 @@ from dubio.showing import tell
 from dubio.workflow.rows import held_out, label_names, labelled
 
 _SWITCH = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
+_KIND = {int: "no whole number", float: "no number", bool: "neither yes nor no"}
 
 
 @dataclass(frozen=True)
@@ -129,7 +130,8 @@ def parse_settings(settings: list[str], kinds: dict[str, Any]) -> dict[str, Any]
         try:
             values[name] = _SWITCH[value.lower()] if kinds[name] is bool else kinds[name](value)
         except (KeyError, ValueError) as error:
-            raise DubioError(f"setting {name}: {value!r} is not a {kinds[name].__name__}") from error
+            kind = _KIND.get(kinds[name], f"no {kinds[name].__name__}")
+            raise DubioError(f"setting {name}: {value!r} is {kind}") from error
         if kinds[name] in (int, float):
             least, below = range_of(name, kinds[name] is int)
             if not least <= values[name] < below:
