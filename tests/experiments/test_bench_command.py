@@ -10,6 +10,8 @@ import yaml
 from pyarrow import parquet
 from tiny_grid import config, write
 
+from dubio.experiments.seals import sealed, unsealed
+from dubio.files import sha256_json
 from tiny_classifier import dubio
 
 
@@ -75,6 +77,13 @@ def test_show_prints_the_table_and_writes_every_format(results, tmp_path):
     assert "±" in page
 
 
+def resealed(text, old, new):
+    """The JSON of an outcome with other words in it, as the grid itself would have written it."""
+    facts = json.loads(text.replace(old, new))
+    body = {key: value for key, value in facts.items() if key != "sha256"}
+    return json.dumps({**body, "sha256": sha256_json(body)}).encode()
+
+
 def test_two_sets_get_a_critical_difference(results, tmp_path):
     twice = tmp_path / "small"
     twice.mkdir()
@@ -85,7 +94,7 @@ def test_two_sets_get_a_critical_difference(results, tmp_path):
         (twice / path.name).write_bytes(path.read_bytes())
         other = twice / path.name.replace("topics", "other")
         text = path.read_bytes()
-        other.write_bytes(text.replace(b'"topics"', b'"other"') if path.suffix == ".json" else text)
+        other.write_bytes(resealed(text, b'"topics"', b'"other"') if path.suffix == ".json" else text)
     shown = dubio("bench", "show", twice, "--draws", 50, "--out", tmp_path / "out")
     assert shown.code == 0, shown
     assert "<svg" in (tmp_path / "out" / "index.html").read_text()
@@ -165,8 +174,22 @@ COLUMNS = "source,model,dataset,method,config,metric,value,std,unit"  # of a tab
 def with_config(results, tmp_path, values):
     """A copy of the results under another config."""
     folder = shutil.copytree(results, tmp_path / "small")
-    (folder / "config.yaml").write_text(yaml.safe_dump(values))
+    configure(folder, values)
     return folder
+
+
+def configure(folder, values):
+    """Another config, and cells that are sealed with it, as a run under it would leave them."""
+    (folder / "config.yaml").write_text(yaml.safe_dump(values))
+    cells = json.loads((folder / "cells.json").read_text())
+    (folder / "cells.json").write_text(json.dumps(sealed(unsealed(cells), config=folder / "config.yaml")))
+
+
+def test_a_config_that_was_edited_after_the_run_is_refused(results, tmp_path):
+    folder = shutil.copytree(results, tmp_path / "small")
+    (folder / "config.yaml").write_text((folder / "config.yaml").read_text() + "# mine\n")
+    shown = dubio("bench", "show", folder, "--draws", 0)
+    assert (shown.code, "is not the one that was run" in shown.err) == (2, True), shown
 
 
 def test_published_numbers_stand_beside(results, tmp_path):
@@ -230,12 +253,12 @@ def test_published_systems_stand_beside(results, tmp_path):
     assert "No published row of A paper: nothing." in shown.out
     # Where none has a row there is no table, and standard error says why; the table written before goes.
     values["published"]["systems"] = [{"theirs": "LORA", "ours": "adapter"}]
-    (folder / "config.yaml").write_text(yaml.safe_dump(values))
+    configure(folder, values)
     none = dubio("bench", "show", folder, "--draws", 0, "--published", table, "--out", tmp_path / "out")
     assert (none.code, none.err) == (0, "note: No published row of A paper: LORA.\n")
     assert not (tmp_path / "out" / "published_systems.parquet").exists()
     values["published"]["systems"][0]["ours"] = "nowhere"
-    (folder / "config.yaml").write_text(yaml.safe_dump(values))
+    configure(folder, values)
     assert "there is no system 'nowhere'" in dubio("bench", "show", folder).err
 
 

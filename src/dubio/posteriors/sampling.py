@@ -70,7 +70,7 @@ class Sampler:
         on_device = {name: moved(value, self.host.device) for name, value in values.items()}
         with alone(self.host.site.module):  # whose layers are looked at
             stack = self._told(lambda: form_of(self.stored.form, self.host)(on_device))
-        check_stack(stack, self.host.model, self.host.site.head, self.stored.name)
+            check_stack(stack, self.host.model, self.host.site.head, self.stored.name)
         rate = self._told(lambda: float(self.stored.posterior.token_rate))
         return StackEngine(self.host.model, self.host.site, stack, self.host.inputs, rate, self.seed)
 
