@@ -4,7 +4,7 @@ from itertools import permutations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.stats import rankdata
@@ -87,6 +87,7 @@ finite = st.floats(-1e6, 1e6, width=32)
 
 
 @given(arrays(np.float64, st.integers(1, 20), elements=finite), arrays(np.float64, 20, elements=finite))
+@example(np.array([0.0] * 3 + [-1.0] + [1.0] * 7), np.array([0.0] + [-1.35481546e-20] * 19))  # rounded above its level
 def test_ranks_are_mid_ranks_and_monotone(reference, values):
     np.testing.assert_allclose(
         rank_among(reference, reference), (rankdata(reference) - 0.5) / len(reference), rtol=1e-12

@@ -166,7 +166,10 @@ def rank_among(reference: Float64, values: Float64) -> Float64:
     """
     levels, counts = np.unique(reference, return_counts=True)
     middle = (np.cumsum(counts) - counts / 2) / len(reference)
-    out = np.interp(values, levels, middle)
+    place = np.searchsorted(levels, values, side="right")
+    # Rounding may leave an interpolated rank a bit outside of its two neighbours', out of order with other ranks.
+    lowest, highest = middle[np.maximum(place - 1, 0)], middle[np.minimum(place, len(middle) - 1)]
+    out = np.clip(np.interp(values, levels, middle), lowest, highest)
     scale = float(reference.std()) or 1.0
     above, below = np.maximum(values - levels[-1], 0), np.maximum(levels[0] - values, 0)
     return out + (1 - middle[-1]) * above / (scale + above) - middle[0] * below / (scale + below)
