@@ -1,5 +1,7 @@
 """What is known of an ECE: its bins, the test against a slow loop, and that it tells the calibrated from the rest."""
 
+from dataclasses import astuple
+
 import numpy as np
 import pytest
 from scipy.special import expit, logit
@@ -78,3 +80,17 @@ def test_probabilities_that_are_all_alike(stated):
         for found in known(stated, happened, 60).values():
             assert 0 <= found.low <= found.debiased <= found.high <= 1
             assert 0 < found.p_value <= 1
+
+
+@pytest.mark.parametrize("repeats", [1, 3])
+def test_the_order_of_rows_changes_nothing(repeats):
+    g = np.random.default_rng(8)
+    p = np.repeat(g.beta(1, 6, size=150), repeats)
+    y, units = g.uniform(size=len(p)) < p, np.repeat(np.arange(150), repeats)
+    order, names = g.permutation(len(p)), g.permutation(150)
+    found, other = (
+        miscalibration(CalibrationGroups.of(a, b), ("equal_mass", "equal_width"), Bootstrap(60), c)
+        for a, b, c in ((p, y, units), (p[order], y[order], names[units[order]]))
+    )
+    for scheme, known in found.items():
+        assert astuple(other[scheme]) == pytest.approx(astuple(known), abs=1e-12)

@@ -47,6 +47,7 @@ def miscalibration(
 
     units: `[N]` numbers from 0; rows that repeat one another share one.
     """
+    table, units = _in_order(table, units)
     bins = {scheme: table.members(scheme) for scheme in schemes}
     moved = _moved(table, table.members("equal_mass"))
     stacked = np.concatenate([bins[scheme] for scheme in schemes])
@@ -61,6 +62,17 @@ def miscalibration(
         plain = float(getattr(table, scheme)(np.ones((1, len(table.outcome))))[0])
         out[scheme] = _judged(plain, Noisy(gaps, stated[:, part], shifted[:, part], rates, bins[scheme]), bootstrap)
     return out
+
+
+def _in_order(table: CalibrationGroups, units: Int64 | None) -> tuple[CalibrationGroups, Int64 | None]:
+    """Rows in an order of their own, units numbered as they come: what is drawn for a row hangs on no file's order."""
+    sizes = np.zeros(len(table.outcome)) if units is None else np.bincount(units)[units]
+    order = np.lexsort((sizes, table.outcome, table.probability))
+    ordered = CalibrationGroups.of(table.probability[order], table.outcome[order] > 0, table.bins)
+    if units is None:
+        return ordered, None
+    _, first, inverse = np.unique(units[order], return_index=True, return_inverse=True)
+    return ordered, np.argsort(np.argsort(first))[inverse].astype(np.int64)
 
 
 @dataclass(frozen=True)
