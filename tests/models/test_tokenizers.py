@@ -177,3 +177,12 @@ def test_words_that_are_mostly_unknown(tokens, rows, reason):
     ) as caught:
         check_words(tokens, rows, "here")
     assert "\n" not in str(caught.value)
+
+
+def test_a_template_of_tokens_that_it_does_not_define_is_refused(tmp_path):
+    """tokenizers would panic at the first text."""
+    base = shutil.copytree(base_folder("bert", True), tmp_path / "base")
+    facts = json.loads((base / "tokenizer.json").read_text())
+    facts["post_processor"]["special_tokens"].pop("[SEP]")
+    (base / "tokenizer.json").write_text(json.dumps(facts))
+    refused(base, r"it puts '\[SEP\]' around each text, and defines no such token")

@@ -79,7 +79,23 @@ def lack_of(tokenizer: Any) -> str | None:
     """What a tokenizer lacks, or None: its vocabulary must hold something besides special and added tokens."""
     special = {*tokenizer.all_special_tokens, *tokenizer.added_tokens_encoder, "▁"}
     ordinary = sum(1 for token in tokenizer.get_vocab() if token not in special)
-    return None if ordinary > 1 else "its vocabulary is empty"
+    if ordinary <= 1:
+        return "its vocabulary is empty"
+    mark = _undefined_mark(tokenizer)
+    return None if mark is None else f"it puts {mark!r} around each text, and defines no such token"
+
+
+def _undefined_mark(tokenizer: Any) -> str | None:
+    """A special token of the template around texts that the template does not define: tokenizers would panic on it."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    processor: Any = None if backend is None else json.loads(backend.to_str()).get("post_processor")
+    for part in [] if processor is None else (processor, *processor.get("processors", ())):
+        if part.get("type") == "TemplateProcessing":
+            for piece in (*part["single"], *part["pair"]):
+                mark = piece.get("SpecialToken", {}).get("id")
+                if mark is not None and mark not in part["special_tokens"]:
+                    return str(mark)
+    return None
 
 
 def check_words(tokenizer: Any, rows: int, where: str) -> None:
