@@ -41,6 +41,23 @@ def slow_groups(texts):
     return [order[g] for g in group]
 
 
+@pytest.mark.parametrize("count", [0, 1, 7, 5000])
+def test_numbers_are_ranks_among_the_distinct(count):
+    values = np.random.default_rng(count).integers(0, count + 1, count).astype(np.uint64) * np.uint64(3**40)
+    distinct, expected = np.unique(values, return_inverse=True)
+    numbers, width = near._numbers(values)
+    assert (numbers.tolist(), width) == (expected.tolist(), len(distinct))
+
+
+def test_a_text_holds_the_windows_of_its_own_letters():
+    keys = ["", "a", "abcd", "abcde", "deabcdeabc", "\ud800bcdef", "\U0001f600 f"]
+    sets = near._shingles(keys).toarray()
+    own = [{key.ljust(4)[i : i + 4] for i in range(max(1, len(key) - 3))} for key in keys]
+    assert sets.sum(axis=1).tolist() == [len(held) for held in own]
+    assert (sets @ sets.T).tolist() == [[len(a & b) for b in own] for a in own]
+    assert sets.max() == 1
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_against_all_pairs(seed):
     generator = np.random.default_rng(seed)

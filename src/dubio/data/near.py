@@ -15,6 +15,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import connected_components
@@ -177,14 +178,25 @@ def _shingles(keys: Sequence[str]) -> csr_array:
     windows = np.zeros(len(codes) - _SHINGLE + 1, dtype=np.uint64)
     for offset in range(_SHINGLE):  # a polynomial modulo 2⁶⁴ of the code points: 4-grams do not meet by chance
         windows = windows * np.uint64(0x9E3779B97F4A7C15) + codes[offset : offset + len(windows)]
-    rows = np.repeat(np.arange(len(keys)), lengths)
-    ends = np.cumsum(lengths)
-    inside = np.arange(len(windows)) + _SHINGLE <= ends[rows[: len(windows)]]
-    vocabulary, columns = np.unique(windows[inside], return_inverse=True)
-    shape = (len(keys), len(vocabulary))
-    matrix = coo_array((np.ones(len(columns), dtype=np.int32), (rows[: len(windows)][inside], columns)), shape).tocsr()
+    starts = np.cumsum(lengths) - lengths
+    inside = np.ones(len(windows) + _SHINGLE - 1, dtype=np.bool_)
+    for end in range(1, _SHINGLE):  # a window that begins with the last characters of a text reaches into the next
+        inside[starts + lengths - end] = False
+    columns, width = _numbers(windows[inside[: len(windows)]])
+    indptr = np.append(0, np.cumsum(lengths - _SHINGLE + 1))
+    matrix = csr_array((np.ones(len(columns), dtype=np.int32), columns, indptr), (len(keys), width))
+    matrix.sum_duplicates()
     matrix.data[:] = 1  # repeats within a text were summed: a set counts each once
     return matrix
+
+
+def _numbers(values: UInt64) -> tuple[NDArray[np.int32], int]:
+    """(`[N]` the rank of each value among the distinct ones, how many these are); by a hash table, in linear time."""
+    encoded = pa.Array.from_buffers(pa.uint64(), len(values), [None, pa.py_buffer(values)]).dictionary_encode()
+    distinct = np.frombuffer(encoded.dictionary.buffers()[1], np.uint64)
+    rank = np.empty(len(distinct), np.int32)
+    rank[np.argsort(distinct)] = np.arange(len(distinct), dtype=np.int32)
+    return rank[np.frombuffer(encoded.indices.buffers()[1], np.int32)], len(distinct)
 
 
 def _linked(sets: csr_array, generator: np.random.Generator) -> Int64:
