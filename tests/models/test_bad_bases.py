@@ -117,9 +117,11 @@ def test_bfloat16_hardware_is_asked_for(monkeypatch):
 def test_length_of_a_row(tmp_path):
     assert loaded("bert").max_length == 80
     assert load(adapter_folder("bert"), max_length=20).max_length == 20
-    assert load(adapter_folder("bert"), max_length=900).max_length == 80
+    assert load(adapter_folder("bert"), max_length=80).max_length == 80
+    with pytest.raises(DubioError, match="max length 81 is more than this model reads; give 80 tokens or less"):
+        load(adapter_folder("bert"), max_length=81)
     # RoBERTa's positions start behind its padding index; a prompt takes positions of its own.
-    assert load(adapter_folder("roberta"), max_length=900).max_length == 79
+    assert loaded("roberta").max_length == 79
     prompted = loaded("gpt2", "prompt", head=True)
     assert prompted.max_length == 75
     ids = torch.full((1, 75), 5)

@@ -30,7 +30,7 @@ from dubio.errors import DubioError
 from dubio.files import check_folder, open_to_all, sha256_file, sha256_json, write_json, written_by_others
 from dubio.models.adapter_files import RECORD, find_adapter, settings_of
 from dubio.models.base import base_hash, has_bfloat16, load_base
-from dubio.models.lengths import length_of, truncated_rows
+from dubio.models.lengths import truncated_rows, within
 from dubio.models.letters import Choices
 from dubio.models.locating import name_base
 from dubio.safe_reading import FACTS, UnreadableError, read_json, read_object
@@ -114,7 +114,7 @@ def train_adapter(
     config: Any = model.config
     config.problem_type = "single_label_classification"  # whatever the base was fine-tuned for
     tokenizer.padding_side = "right"  # as in extraction: absolute positions must count alike
-    length = length_of(plan.max_length, {}, tokenizer, model)
+    length = within(plan.max_length, tokenizer, model)
     peft_model = _adapted(model, missing, plan, lettered=choices is not None)
     name_base(peft_model.peft_config["default"], base)  # for a .gguf file, peft would name its folder
     digest, told = base_hash(base), {} if choices is None else {"choices": choices.facts()}

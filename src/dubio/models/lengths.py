@@ -27,13 +27,22 @@ class TruncatedWarning(UserWarning):
 
 
 def length_of(asked: int | None, record: Mapping[str, Any], tokenizer: Any, model: nn.Module) -> int:
-    """Tokens a row, within what positions and tokenizer allow: as asked; else as dubio trained; else as many as they
-    allow, LONGEST at most.
+    """Tokens a row: as asked; else as dubio trained; else as many as the model reads, LONGEST at most.
+
+    Raises DubioError where more is asked for than the model reads, or less than one word takes.
     """
+    if asked is not None and asked > most(tokenizer, model):
+        told = f"max length {asked:,} is more than this model reads"
+        raise DubioError(f"{told}; give {most(tokenizer, model):,} tokens or less")
+    return within(int(record.get("max_length", LONGEST)) if asked is None else asked, tokenizer, model)
+
+
+def within(length: int, tokenizer: Any, model: nn.Module) -> int:
+    """`length` tokens a row, or as many as the model reads. Raises DubioError where one word takes more."""
     least = 1 + tokenizer.num_special_tokens_to_add(pair=True)
-    if asked is not None and asked < least:
-        raise DubioError(f"max length {asked} leaves no room for text; this model needs {least} tokens or more")
-    return min(asked or int(record.get("max_length", LONGEST)), most(tokenizer, model))
+    if length < least:
+        raise DubioError(f"max length {length} leaves no room for text; this model needs {least} tokens or more")
+    return min(length, most(tokenizer, model))
 
 
 def most(tokenizer: Any, model: nn.Module) -> int:

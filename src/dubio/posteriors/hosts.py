@@ -9,7 +9,7 @@ from typing import Any
 from dubio.models.base import base_hash, check_device, load_base, read_base
 from dubio.models.base_settings import moved
 from dubio.models.embeddings import resize
-from dubio.models.lengths import length_of
+from dubio.models.lengths import LONGEST, within
 from dubio.models.letters import Choices
 from dubio.models.loading import PRECISIONS, AdaptedModel, model_hashes
 from dubio.models.sites import find_site
@@ -34,7 +34,7 @@ def load_host(
     inputs = frozenset({"input_ids", "attention_mask", "token_type_ids"}) & set(
         inspect.signature(model.forward).parameters
     )
-    limit = length_of(max_length, {}, tokenizer, model)
+    limit = within(LONGEST if max_length is None else max_length, tokenizer, model)
     hashes = model_hashes(model, tokenizer, base_hash(base), choices)
     host = AdaptedModel(
         model, tokenizer, site, tuple(labels), device, precision, limit, base, "none", model.config.model_type, hashes,
