@@ -3,6 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 export TOKENIZERS_PARALLELISM := false
 export HF_HUB_OFFLINE ?= 1
+# A test that hangs ends its process and shows where each thread stood, instead of stopping everything without a word.
+HANGS := -o faulthandler_timeout=600 -o faulthandler_exit_on_timeout=true
 
 .PHONY: demo test test-slow lint types bench docs clean
 
@@ -23,7 +25,7 @@ demo: .venv/runtime.done
 	$(BIN)/dubio demo --out runs/demo
 
 test: .venv/dev.done
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --cov --cov-report=term --cov-fail-under=90
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --cov --cov-report=term --cov-fail-under=90 $(HANGS)
 
 test-slow: .venv/dev.done
 	$(BIN)/pytest -m slow

@@ -201,6 +201,47 @@ def test_turns():
         pass
 
 
+def test_turns_come_in_the_order_in_which_they_were_asked_for():
+    """Else a thread that comes again at once keeps all others out, for as long as it likes."""
+    turns, entered, threads_ = threads._Turns(), [], []
+
+    def enter(number, context):
+        with context():
+            entered.append(number)
+
+    with turns.alone():
+        for number, context in enumerate([turns.alone, turns.together, turns.alone, turns.together, turns.alone]):
+            threads_.append(threading.Thread(target=enter, args=(number, context)))
+            threads_[-1].start()
+            while len(turns._line) <= number:
+                time.sleep(0.001)
+    for thread in threads_:
+        thread.join()
+    assert entered == [0, 1, 2, 3, 4]
+
+
+def test_who_is_inside_comes_in_again_before_those_who_wait():
+    turns, entered = threads._Turns(), []
+
+    def wait():
+        with turns.alone():
+            entered.append("alone")
+
+    with turns.together():
+        thread = threading.Thread(target=wait)
+        thread.start()
+        while not turns._line:
+            time.sleep(0.001)
+        with turns.together():
+            entered.append("together")
+        with pytest.raises(RuntimeError, match="cannot be alone"), turns.alone():
+            pass
+    thread.join()
+    assert entered == ["together", "alone"]
+    assert not turns._line
+    assert not turns._inside
+
+
 def test_one_hook_stays_and_catches_only_in_its_context():
     module = torch.nn.Linear(2, 2)
     for _ in range(3):

@@ -6,7 +6,8 @@ pass that changes the model while it runs (a stack of adapters, some families an
 
 import os
 import threading
-from collections.abc import Generator
+from collections import Counter, deque
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, cast
@@ -28,33 +29,36 @@ _GROWING = frozenset({"dynamic", "longrope"})  # rotary positions that are compu
 
 
 class _Turns:
-    """Any number at once, or one alone, who may take his turn again inside it."""
+    """Any number at once, or one alone, in the order in which they came; who is inside may come in again at once."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._running, self._owner, self._depth = 0, 0, 0
+        self._line = deque[object]()  # of those who wait: without it, who comes again at once would keep all others out
+        self._inside = Counter[int]()
+        self._owner, self._depth = 0, 0
 
     @contextmanager
     def together(self) -> Generator[None]:
         me = threading.get_ident()
-        if self._owner == me:
-            yield
-            return
         with self._changed:
-            self._changed.wait_for(lambda: not self._owner)
-            self._running += 1
+            if self._owner != me and not self._inside[me]:
+                self._wait(lambda: not self._owner)
+            self._inside[me] += 1
         try:
             yield
         finally:
             with self._changed:
-                self._running -= 1
+                self._inside -= Counter([me])
                 self._changed.notify_all()
 
     @contextmanager
     def alone(self) -> Generator[None]:
         me = threading.get_ident()
         with self._changed:
-            self._changed.wait_for(lambda: self._owner == me or not (self._owner or self._running))
+            if self._owner != me:
+                if self._inside[me]:
+                    raise RuntimeError("who is inside together with others cannot be alone there")
+                self._wait(lambda: not (self._owner or self._inside))
             self._owner, self._depth = me, self._depth + 1
         try:
             yield
@@ -64,6 +68,16 @@ class _Turns:
                 if not self._depth:
                     self._owner = 0
                 self._changed.notify_all()
+
+    def _wait(self, free: Callable[[], bool]) -> None:
+        """Until all who came before are inside, and it is free."""
+        ticket = object()
+        self._line.append(ticket)
+        try:
+            self._changed.wait_for(lambda: self._line[0] is ticket and free())
+        finally:
+            self._line.remove(ticket)
+            self._changed.notify_all()
 
 
 class _Process:
