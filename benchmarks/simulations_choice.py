@@ -2,6 +2,8 @@
 
     python benchmarks/simulations_choice.py [--draws 500] [--workers 2] [--only equal better]
 
+Rows of the table that have as many draws already are kept.
+
 Each draw makes calibration rows with a given number of errors, an incumbent and RIVALS other scores, and asks
 `choose`. Scores are normal, higher by a shift on wrong rows (the shift sets the error ROC-AUC), and share a part of
 their noise, `correlation`. A win is a draw in which any other score than the incumbent is chosen.
@@ -95,13 +97,19 @@ def main():
     parser.add_argument("--only", nargs="*", default=[], help="scenarios")
     parser.add_argument("--out", type=Path, default=Path("results/simulations/choice.json"))
     options = parser.parse_args()
-    rows = []
+    rows = {key_of(row): row for row in (json.loads(options.out.read_text()) if options.out.exists() else [])}
     with get_context("spawn").Pool(options.workers) as pool:
         for cell in cells():
-            if not options.only or cell[0] in options.only:
-                rows.append(simulate(*cell, options.draws, pool))
-                print(json.dumps(rows[-1]), flush=True)
-                write_json(options.out, rows)  # what is done survives a kill
+            known = rows.get(cell, {"draws": 0})
+            if known["draws"] < options.draws and (not options.only or cell[0] in options.only):
+                rows[cell] = simulate(*cell, options.draws, pool)
+                print(json.dumps(rows[cell]), flush=True)
+                write_json(options.out, [rows[cell] for cell in cells() if cell in rows])  # survives a kill
+
+
+def key_of(row):
+    """The cell of a row."""
+    return row["scenario"], row["errors"], row["rate"], row["correlation"]
 
 
 if __name__ == "__main__":
