@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 from scipy.special import softmax
-from scipy.stats import spearmanr
+from scipy.stats import binomtest, spearmanr
 from sklearn.metrics import log_loss, roc_auc_score
 
 import dubio.metrics as dm
@@ -31,6 +31,21 @@ def by_name(rows):
     table = {(r.method, r.metric): r for r in rows}
     assert len(table) == len(rows)
     return table
+
+
+@pytest.mark.parametrize(("wrong", "shown"), [(11, True), (12, False), (20, False)])
+def test_a_coverage_of_all_rows_has_no_interval_where_luck_may_have_made_it(wrong, shown):
+    """At most a tenth of 200 rows are wrong, so that all may be answered; by the exact bound it may be more."""
+    errors = np.arange(200) < wrong
+    bound = float(binomtest(wrong, 200).proportion_ci(0.95, "exact").high)
+    assert (bound < 0.1) is shown
+    logits = np.tile([0.0, 3.0], (200, 1))
+    scores = [Scores.of("softmax_response", np.random.default_rng(0).normal(size=200))]
+    row = by_name(dm.evaluate_scores("test", scores, logits, np.where(errors, 0, 1), bootstrap=DRAWS))[
+        "softmax_response", "coverage_at_risk_10"]  # fmt: skip
+    assert row.value == 1
+    assert (row.low is not None, row.why is None) == (shown, shown)
+    assert shown or "by luck that no more than 10% of all rows are wrong" in row.why
 
 
 def test_every_row_equals_its_metric(case):

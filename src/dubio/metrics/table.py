@@ -191,10 +191,20 @@ def _rough(on: Judged, name: str, value: float, rows: int) -> str | None:
     """Why a metric that hangs on single rows has no interval, in words."""
     if name not in RISKS:
         return on.kinds.too_few(FEWEST_FLAGGED, 1)
+    if value == 1 and on.kinds.counts()[0] < FEWEST_FLAGGED and _highest(on) >= RISKS[name]:
+        return (
+            f"it may be by luck that no more than {RISKS[name]:.0%} of all rows are wrong, and the interval hangs on it"
+        )
     under = RISKS[name] * value * rows * (int(on.kinds.unit.max()) + 1) / rows  # rows that repeat count once
     if under >= FEWEST_UNDER:
         return None
     return f"no interval holds with fewer than {FEWEST_UNDER} errors under the threshold; there is room for {under:.0f}"
+
+
+def _highest(on: Judged) -> float:
+    """The high end of the share of wrong rows among all."""
+    wrong = on.kinds.errors
+    return on.share(float(wrong.mean()), np.ones_like(wrong)).high or 0.0
 
 
 def _interval(on: Judged, ranked: Ranked, name: str, value: float) -> Interval:
