@@ -30,7 +30,7 @@ ENDED = [
 NAMES = ("positive", "negative", "neutral")
 # Two ways in which transformers has no tokenizer: an empty one, or, by the family's own class, none at all.
 EMPTY = r"/made/base holds no whole tokenizer: its vocabulary is empty; put its files there"
-ABSENT = r"/made/base: its tokenizer is damaged or not there \(.*\); put its files there"
+ABSENT = r"/made/base holds no whole tokenizer: its vocabulary is not there; put its files there"
 UNREPEATED = r"trained on \S+, does not fit \S+: Could not locate the layers attribute in the model"
 # Cells that are refused: (family or "all", set-up) -> (what peft or transformers itself raises, or None where these two
 # are silent: an empty vocabulary, another model at each load; dubio's line).

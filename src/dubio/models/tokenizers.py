@@ -31,6 +31,7 @@ _MARKS = ("bos", "eos", "unk", "cls", "sep", "mask", "pad")
 _SWITCHES = ("add_bos_token", "add_eos_token", "add_prefix_space", "do_lower_case", "strip_accents")
 _FEW = 20  # a vocabulary is tiny where the model has so many times its tokens
 _SAMPLE = 200  # tokens of the vocabulary that are read again
+_VOCABULARIES = ("tokenizer.json", "vocab*", "*.model", "*.tiktoken", "*.bpe", "tekken.json")  # a file is one of these
 _REMEDY = (
     "put its files there (tokenizer.json and tokenizer_config.json; vocab.txt, tokenizer.model, ... of older ones)"
 )
@@ -65,6 +66,8 @@ def find_tokenizer(base: str, source: tuple[str, Mapping[str, Any]], folder: Pat
             found = AutoTokenizer.from_pretrained(where, **more, trust_remote_code=False)
         lack = lack_of(found)
     except Exception as error:
+        if Path(where).is_dir() and not any(path for name in _VOCABULARIES for path in Path(where).glob(name)):
+            raise DubioError(f"{base} holds no whole tokenizer: its vocabulary is not there; {_REMEDY}") from error
         raise DubioError(
             f"cannot load the base model {base}: its tokenizer is damaged or not there ({reason_of(error)}); {_REMEDY}"
         ) from error
