@@ -6,7 +6,6 @@ import re
 import pytest
 from tiny_grid import config, made, run, write
 
-from dubio.cli import bench
 from dubio.cli.bench import read_results
 from dubio.errors import DubioError
 from dubio.experiments.outcome import read_outcome
@@ -178,15 +177,15 @@ def test_a_base_that_is_not_there_is_one_line(small, tmp_path, base, words):
         assert words in refused.err
 
 
-def test_an_interrupted_run_says_how_to_go_on(small, tmp_path, monkeypatch, capsys):
+def test_an_interrupted_run_says_how_to_go_on(small, tmp_path, monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Run, "run", interrupted)
     path = write(tmp_path, config(small))
-    with pytest.raises(KeyboardInterrupt):
-        bench.run(path, None, tmp_path / "store", tmp_path / "results", (), ("local", None))
-    assert capsys.readouterr().err == "interrupted; the same command goes on from here\n"
+    found = dubio("bench", "run", path, "--store", tmp_path / "store", "--results", tmp_path / "results")
+    assert (found.code, found.err.strip().count("\n")) == (130, 0)
+    assert "run the same command again: finished steps are kept" in found.err
 
 
 def test_a_dry_run_chooses_no_cells(small, tmp_path):

@@ -47,20 +47,16 @@ def run(
     # Whole paths: workers of a cluster have folders of their own to be in.
     places = _root(data).resolve(), store.resolve(), results.resolve()
     whole = Run(grid, config, *places, chooser(grid, only), _say)
-    try:
-        if kind == "ray":
-            from dubio.experiments.ray_executor import RayExecutor
+    if kind == "ray":
+        from dubio.experiments.ray_executor import RayExecutor
 
-            cluster = RayExecutor(address)
-            try:
-                found = whole.run(cluster)
-            finally:
-                cluster.close()
-        else:
-            found = whole.run(LocalExecutor(together, _say))
-    except KeyboardInterrupt:
-        tell("interrupted; the same command goes on from here", file=sys.stderr)
-        raise
+        cluster = RayExecutor(address)
+        try:
+            found = whole.run(cluster)
+        finally:
+            cluster.close()
+    else:
+        found = whole.run(LocalExecutor(together, _say))
     for step, error in found.failed.items():
         tell(f"failed {step}: {error}", file=sys.stderr)
     tell(f"outcomes: {whole.folder}")

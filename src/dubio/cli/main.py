@@ -11,6 +11,7 @@ import typer
 
 from dubio.cli.grids import bench
 from dubio.cli.output import lasting_output
+from dubio.cli.stopping import EXIT_CODE, how_to_go_on
 from dubio.errors import DubioError
 from dubio.showing import plain_utf8, tell
 
@@ -313,11 +314,15 @@ def _main() -> None:
         if odd is not None:
             raise DubioError(f"{odd!r} is not UTF-8; rename the file or folder")
         code = app(prog_name="dubio", standalone_mode=False)
+        if code == EXIT_CODE:  # so typer tells of Ctrl-C; older ones, of an abort
+            raise KeyboardInterrupt
         print(end="", flush=True)  # a disk that is full is told now
     except DubioError as error:
         _refuse(str(error))
-    except typer.Abort:
-        _refuse("aborted", code=1)
+    except (KeyboardInterrupt, typer.Abort) as error:
+        if isinstance(error, typer.Abort) and not isinstance(error.__cause__, KeyboardInterrupt):
+            _refuse("aborted", code=1)
+        _refuse(how_to_go_on(sys.argv[1:]), code=EXIT_CODE)
     except UsageError as error:
         if type(error).__name__ == "NoArgsIsHelpError":  # its message is the whole help
             error.show()
