@@ -22,7 +22,7 @@ def output_is_a_folder(d):
     return d.score()
 
 
-@case("unknown extension '.xlsx'; give one of .csv, .jsonl, .ndjson, .parquet")
+@case("unknown extension '.xlsx'; give one of .csv, .tsv, .jsonl, .ndjson, .parquet")
 def unknown_extension(d):
     return d.score(output="out.xlsx")
 

@@ -193,7 +193,7 @@ def test_parquet_kinds(tmp_path):
 def test_paths_and_columns(tmp_path):
     complains(tmp_path / "none.csv", "none.csv: no such file")
     complains(tmp_path, "is a folder")
-    complains(write(tmp_path / "t.xlsx", "x"), "unknown extension '.xlsx'", ".csv, .jsonl")
+    complains(write(tmp_path / "t.xlsx", "x"), "unknown extension '.xlsx'", ".csv, .tsv, .jsonl")
     path = write(tmp_path / "t.csv", "text,other\na,b\n")
     complains(path, "no column 'nope'; there are: text, other", columns=Columns(text="nope"))
     complains(path, "no label column found", need_labels=True)

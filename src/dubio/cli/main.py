@@ -66,7 +66,7 @@ Quiet = Annotated[bool, typer.Option("--quiet", help="No progress lines.")]
 
 @app.command()
 def train(
-    train: Annotated[str, typer.Option(help="Training table (CSV, JSONL, Parquet, or hub:NAME:SPLIT).")],
+    train: Annotated[str, typer.Option(help="Training table (CSV, TSV, JSONL, Parquet, or hub:NAME:SPLIT).")],
     model: Annotated[str, typer.Option(help="Base model: path, hub id, or .gguf file.")],
     out: Annotated[Path, typer.Option(help="Folder of the new adapter.")],
     validation: Annotated[str | None, typer.Option(help="Table that picks the best epoch (default: a tenth).")] = None,
@@ -222,8 +222,8 @@ def evaluate(
 @app.command()
 def score(
     adapter: Adapter,
-    table: Annotated[str, typer.Argument(help="Table to score (CSV, JSONL or Parquet).")],
-    output: Annotated[Path, typer.Option(help="Result: .csv, .jsonl or .parquet.")],
+    table: Annotated[str, typer.Argument(help="Table to score (CSV, TSV, JSONL or Parquet).")],
+    output: Annotated[Path, typer.Option(help="Result: .csv, .tsv, .jsonl or .parquet.")],
     risk: Annotated[float, typer.Option(help="Budget for the error rate among answered rows.")] = 0.05,
     delta: Annotated[float, typer.Option(help="Chance at which the promise may fail.")] = 0.1,
     methods: Annotated[
@@ -243,7 +243,8 @@ def score(
     escape_formulas: Annotated[
         bool,
         typer.Option(
-            "--escape-formulas", help="Put ' before texts of a .csv that a spreadsheet would run (=, +, -, @ in front)."
+            "--escape-formulas",
+            help="Put ' before texts of a .csv or .tsv that a spreadsheet would run (=, +, -, @ in front).",
         ),
     ] = False,
     executor: Annotated[str, typer.Option(help="local; ray: Parquet shards by workers of a Ray cluster.")] = "local",

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from dubio.cli.common import Session
+from dubio.data.formats import SEPARATORS
 from dubio.data.writing import check_fits, check_writable, without_formulas, write_frame
 from dubio.decisions.threshold import check_budget
 from dubio.errors import DubioError
@@ -19,12 +20,12 @@ def run(
 ) -> None:  # fmt: skip
     """Input columns are kept; new ones are added, replacing any of the same name. The output appears whole.
 
-    escape: texts of a .csv that a spreadsheet would run get a ' in front.
+    escape: texts of a .csv or .tsv that a spreadsheet would run get a ' in front.
     """
     check_budget(*budget)
     check_writable(output)
-    if escape and output.suffix.lower() != ".csv":
-        raise DubioError(f"--escape-formulas is for a .csv, and {output} is none; leave it out")
+    if escape and output.suffix.lower() not in SEPARATORS:
+        raise DubioError(f"--escape-formulas is for a .csv or .tsv, and {output} is none; leave it out")
     check_apart(source, output)
     session = session.as_fitted()
     table = session.read(source, labels=False)

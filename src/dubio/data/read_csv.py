@@ -1,28 +1,33 @@
 """CSV as RFC 4180 has it, by Python's strict parser: a file that it refuses is refused here, with the line.
 
+TSV (`.tsv`) is the same with tabs for commas, as spreadsheets and pandas write it: a text that holds a tab, a quote or
+a line end is quoted.
+
 A lenient parser goes on where a quote is astray, and swallows the rows up to the next one. Every column is read as
 text, so that an identifier such as 007 is written back as it came.
 """
 
 import codecs
 import csv
+import io
 import sys
 import threading
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import TextIO
 
 import pyarrow as pa
 
 from dubio.data.arrow import ArrowTable
+from dubio.data.formats import SEPARATORS, format_of, open_bytes
 from dubio.errors import DubioError
 from dubio.safe_reading import short
 
 _BATCH = 65536  # rows held as Python objects at a time
 _BLOCK = 1 << 24  # bytes looked through at a time
-_OTHERS = {";": "semicolons", "\t": "tabs", "|": "bars"}
+_SIGNS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "bars"}
+_PACKED = b"\x1f\x8b"  # how a gzip file begins
 _Row = tuple[int, list[str]]
 
 
@@ -30,7 +35,7 @@ def read_csv(path: Path) -> ArrowTable:
     """All columns as large_string; blank lines are no rows, but in a file of one column.
 
     Raises DubioError naming the line: a quote that is astray or never closed, a row of too few or too many fields, NUL,
-    bytes that are no UTF-8, a header that is missing, doubled, or of another separator than the comma.
+    bytes that are no UTF-8, a header that is missing, doubled, or of another separator than the extension says.
     """
     try:
         with _rows(path) as rows:
@@ -39,6 +44,10 @@ def read_csv(path: Path) -> ArrowTable:
             while batch := list(islice(rows, _BATCH)):
                 parts.append(_columns(header, batch))
     except UnicodeDecodeError as error:
+        with open_bytes(path) as opened:
+            packed = opened.read(len(_PACKED)) == _PACKED
+        if packed:
+            raise DubioError(f"{path} is packed by gzip; name it {path.name}.gz") from error
         line, byte = bad_byte(path) or (1, error.start)
         raise DubioError(f"{path}: line {line}: byte {byte} is not UTF-8; save the file as UTF-8") from error
     return pa.concat_tables(parts) if parts else _columns(header, [])
@@ -55,12 +64,13 @@ def csv_place(path: Path, row: int) -> str:
 @contextmanager
 def _rows(path: Path) -> Generator[Iterator[_Row]]:
     """(first line, fields) of header and rows; blank lines are rows of one-column files alone."""
-    with _any_length(), path.open(encoding="utf-8-sig", newline="") as opened:
+    with _any_length(), io.TextIOWrapper(open_bytes(path), encoding="utf-8-sig", newline="") as opened:
         yield _parsed(path, opened)
 
 
-def _parsed(path: Path, opened: TextIO) -> Iterator[_Row]:
-    reader = csv.reader(_without_nul(path, opened), strict=True)
+def _parsed(path: Path, opened: io.TextIOWrapper) -> Iterator[_Row]:
+    separator = SEPARATORS[format_of(path)]
+    reader = csv.reader(_without_nul(path, opened), strict=True, delimiter=separator)
     columns, before = 0, 0
     try:
         for fields in reader:
@@ -68,7 +78,7 @@ def _parsed(path: Path, opened: TextIO) -> Iterator[_Row]:
                 astray = "; a quote may be opened there and never closed" if _lines(fields) else ""
                 raise DubioError(
                     f"{path}: line {before + 1} has {len(fields)} fields, the header has {columns}; quote texts that "
-                    f"hold commas{astray}"
+                    f"hold {_SIGNS[separator]}{astray}"
                 )
             if fields or columns == 1:
                 yield before + 1, fields or [""]
@@ -83,14 +93,15 @@ def _parsed(path: Path, opened: TextIO) -> Iterator[_Row]:
                 f"{path}: line {line}: text follows a closing quote{where}; in a quoted text write each quote twice, "
                 'as in "He said ""hi"""'
             ) from error
-        raise DubioError(f"{path}: line {line}: not readable as CSV ({error}); check its quotes") from error
+        kind = format_of(path)[1:].upper()
+        raise DubioError(f"{path}: line {line}: not readable as {kind} ({error}); check its quotes") from error
 
 
 def _lines(fields: Sequence[str]) -> bool:
     return any("\n" in field for field in fields)
 
 
-def _without_nul(path: Path, lines: TextIO) -> Iterator[str]:
+def _without_nul(path: Path, lines: io.TextIOWrapper) -> Iterator[str]:
     for number, line in enumerate(lines, start=1):
         if "\0" in line:
             raise DubioError(f"{path}: line {number} holds a NUL character; save the file as UTF-8 text")
@@ -104,9 +115,13 @@ def _header(path: Path, rows: Iterator[_Row]) -> list[str]:
     doubled = sorted({name for name in header if header.count(name) > 1})
     if doubled:
         raise DubioError(f"{path}: line {line}: column name {short(doubled[0])} appears twice; rename one")
-    other = next((sign for sign in _OTHERS if sign in header[0]), None)
+    own = SEPARATORS[format_of(path)]
+    other = next((sign for sign in _SIGNS if sign != own and sign in header[0]), None)
     if len(header) == 1 and other is not None:
-        raise DubioError(f"{path}: line {line}: the columns are separated by {_OTHERS[other]}; separate them by commas")
+        named = next((f", or name the file {kind}" for kind, sign in SEPARATORS.items() if sign == other), "")
+        raise DubioError(
+            f"{path}: line {line}: the columns are separated by {_SIGNS[other]}; separate them by {_SIGNS[own]}{named}"
+        )
     return header
 
 
@@ -138,7 +153,7 @@ def _any_length() -> Generator[None]:
 def bad_byte(path: Path) -> tuple[int, int] | None:
     """(line, byte offset) of the first byte that is not UTF-8: line from 1, offset from 0; None where all are."""
     decoder, offset, lines = codecs.getincrementaldecoder("utf-8")(), 0, 1
-    with path.open("rb") as opened:
+    with open_bytes(path) as opened:
         while True:
             block = opened.read(_BLOCK)
             held = len(decoder.getstate()[0])  # bytes of a character that the last block cut in two

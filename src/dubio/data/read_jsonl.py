@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from dubio.data.arrow import ArrowTable
+from dubio.data.formats import open_bytes
 from dubio.data.objects import columns_of
 from dubio.errors import DubioError
 from dubio.safe_reading import check_value, short
@@ -27,7 +28,7 @@ def read_jsonl(path: Path) -> ArrowTable:
     parts: list[ArrowTable] = []
     rows: list[dict[str, Any]] = []
     lines: list[int] = []
-    with path.open("rb") as opened:
+    with open_bytes(path) as opened:
         for number, raw in enumerate(opened, start=1):
             if raw.strip() == b"":
                 continue
@@ -43,7 +44,7 @@ def read_jsonl(path: Path) -> ArrowTable:
 
 def jsonl_place(path: Path, row: int) -> str:
     """`line L` (1-based) of data row `row` (0-based); blank lines are not rows."""
-    with path.open("rb") as opened:
+    with open_bytes(path) as opened:
         filled = (number for number, raw in enumerate(opened, start=1) if raw.strip() != b"")
         for index, number in enumerate(filled):
             if index == row:

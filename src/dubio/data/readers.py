@@ -12,6 +12,7 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from dubio.data.arrow import ArrowTable, computable
+from dubio.data.formats import READABLE, SEPARATORS, format_of
 from dubio.data.memory import holds_rows, holds_table, row_place, rows_in_memory, table_in_memory
 from dubio.data.read_csv import csv_place, read_csv
 from dubio.data.read_jsonl import jsonl_place, read_jsonl
@@ -20,7 +21,6 @@ from dubio.safe_reading import MEMORY, MissingFileError, UnreadableError, check_
 
 HUB = "hub:"
 IN_MEMORY = "the table in memory"
-EXTENSIONS = (".csv", ".jsonl", ".ndjson", ".parquet")
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,9 @@ class Source:
 
 
 def read_source(where: Any) -> Source:
-    """Reads a .csv, .jsonl (.ndjson) or .parquet file, `hub:NAME[/CONFIG]:SPLIT`, or a table in memory.
+    """Reads a .csv, .tsv, .jsonl (.ndjson) or .parquet file, `hub:NAME[/CONFIG]:SPLIT`, or a table in memory.
+
+    Files of text may be packed by gzip (.csv.gz).
 
     Raises DubioError on a missing file, a folder, an unknown extension, a damaged file, doubled columns, zero rows, and
     on what is no table.
@@ -66,7 +68,7 @@ def _read_memory(rows: Any) -> ArrowTable:
 
 
 def _read_file(path: Path) -> Source:
-    name = f"name a file ({', '.join(EXTENSIONS)})"
+    name = f"name a file ({READABLE})"
     if os.path.isdir(path):  # noqa: PTH112 (the path's own raises on a name too long)
         raise DubioError(f"{path} is a folder; {name}")
     whole = str(path)
@@ -81,17 +83,15 @@ def _read_file(path: Path) -> Source:
         raise DubioError(f"{shown} {error.reason}; {name}, or give a list of texts") from error
     except RuntimeError as error:  # a home that is nobody's
         raise DubioError(f"{shown}: no such file; check the path") from error
-    kind = path.suffix.lower()
+    kind = format_of(path)
     try:
-        if kind == ".csv":
+        if kind in SEPARATORS:
             return Source(str(path), read_csv(path), lambda row: csv_place(path, row))
         if kind in (".jsonl", ".ndjson"):
             return Source(str(path), read_jsonl(path), lambda row: jsonl_place(path, row))
-        if kind == ".parquet":
-            return Source(str(path), _read_parquet(path), row_place)
+        return Source(str(path), _read_parquet(path), row_place)
     except OSError as error:
         raise DubioError(f"{path}: cannot be read ({error.strerror or error}); check its permissions") from error
-    raise DubioError(f"{path}: unknown extension {kind!r}; give one of {', '.join(EXTENSIONS)}")
 
 
 def _read_parquet(path: Path) -> ArrowTable:

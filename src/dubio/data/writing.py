@@ -10,11 +10,11 @@ from pyarrow import csv as arrow_csv
 from pyarrow import parquet
 
 from dubio.data.arrow import ArrowTable, compute
+from dubio.data.formats import SEPARATORS, WRITABLE
 from dubio.errors import DubioError
 from dubio.files import atomic_path, check_folder
 from dubio.showing import FORMULA, NUMBER
 
-WRITABLE = (".csv", ".jsonl", ".ndjson", ".parquet")
 _BATCH = 8192
 
 
@@ -32,7 +32,7 @@ def check_fits(frame: ArrowTable, target: Path) -> None:
     kind = target.suffix.lower()
     for field in frame.schema if kind != ".parquet" else ():
         fits = not _is_bytes(field.type)
-        if fits and kind == ".csv":
+        if fits and kind in SEPARATORS:
             try:
                 arrow_csv.write_csv(frame.select([field.name]).slice(0, 1), pa.BufferOutputStream())
             except pa.ArrowException:
@@ -64,8 +64,8 @@ def write_frame(frame: ArrowTable, target: Path) -> None:
     check_fits(frame, target)
     kind = target.suffix.lower()
     with atomic_path(target) as path:
-        if kind == ".csv":
-            arrow_csv.write_csv(frame, path)
+        if kind in SEPARATORS:
+            arrow_csv.write_csv(frame, path, arrow_csv.WriteOptions(delimiter=SEPARATORS[kind]))
         elif kind == ".parquet":
             parquet.write_table(frame, path, compression="zstd")
         else:
