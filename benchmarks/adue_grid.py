@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from dubio.scores.adue import AdUEConfig
-from dubio.scores.adue_stack import FitRows, Recipe, train_stack
-from dubio.scores.selection import error_auc
+from dubio.scores.learned.adue import AdUEConfig
+from dubio.scores.learned.adue_stack import FitRows, Recipe, train_stack
+from dubio.scores.learned.model_selection import error_auc
 
 
 def make(rows, d, classes, seed):

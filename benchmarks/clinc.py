@@ -21,6 +21,7 @@ from pyarrow import parquet
 from dubio.adapters.training import LabelledTexts, TrainingPlan
 from dubio.demo.models import minilm_path
 from dubio.files import write_json
+from dubio.log_space import log_softmax
 from dubio.measures import class_variance, log_complement, log_mean, mutual_information, predictive_entropy, response
 from dubio.metrics import roc_auc, spearman
 from dubio.models.extraction import Extraction, extract
@@ -30,7 +31,6 @@ from dubio.posteriors.onto import make_mc_dropout, read_adapter
 from dubio.posteriors.sampling import Sampler, sample
 from dubio.posteriors.store import load_posterior
 from dubio.posteriors.trained import PosteriorPlan, train_posterior
-from dubio.scores.log_space import log_softmax
 
 QUIET, TOP, DROPOUT, LENGTH = Extraction(show=False), 3, 0.15, 64
 SETTINGS = {"learning_rate": 2e-3, "epochs": 6, "batch_size": 64, "dropout": DROPOUT, "top_layers": TOP}

@@ -23,11 +23,11 @@ from pyarrow import parquet
 
 from dubio.adapters.training import LabelledTexts, TrainingPlan, train_adapter
 from dubio.demo.models import minilm_path
+from dubio.log_space import log_error
 from dubio.metrics import roc_auc
 from dubio.models.base import has_bfloat16
 from dubio.models.extraction import Extraction, extract
 from dubio.models.loading import load
-from dubio.scores.log_space import log_error
 
 SETS = {"newsgroups20": (20, 512), "sst5": (5, 128)}  # classes, tokens a row at most
 

@@ -25,6 +25,7 @@ from cases import MINILM, SMOLLM2
 from dubio.adapters.training import TrainingPlan
 from dubio.containers import Representations
 from dubio.files import write_json
+from dubio.log_space import log_softmax
 from dubio.measures import log_complement, log_mean
 from dubio.metrics import Bootstrap, evaluate_system
 from dubio.models.extraction import Extraction, extract
@@ -35,8 +36,7 @@ from dubio.posteriors.sampling import Sampler, sample
 from dubio.posteriors.store import load_posterior, seconds_and_bytes
 from dubio.posteriors.trained import PosteriorPlan, train_posterior
 from dubio.posteriors.trunk import Trunks, sharing_trunks
-from dubio.scores.log_space import log_softmax
-from dubio.scores.temperature import TemperatureScaledResponse
+from dubio.scores.logits.temperature import TemperatureScaledResponse
 
 QUIET = Extraction(show=False)
 MODELS = {"minilm": MINILM, "smollm2": SMOLLM2}

@@ -56,8 +56,13 @@ def readme() -> str:
 
 
 def module_of(method: Method) -> str:
-    """The name of the method's file under src/dubio/scores."""
-    return method.target.partition(":")[0]
+    """The name of the method's file, in one of the rooms of src/dubio/scores."""
+    return method.target.partition(":")[0].rpartition(".")[2]
+
+
+def source_of(module: str) -> Path | None:
+    """The file of that name in src/dubio/scores or one of its rooms."""
+    return next(SCORES.rglob(f"{module}.py"), None)
 
 
 def index() -> str:
@@ -116,12 +121,12 @@ def posteriors() -> str:
 
 def page(module: str, methods: Sequence[Method]) -> str:
     """One page: the module's docstring, the registered names, then options and learned arrays of each class."""
-    home = import_module(f"dubio.scores.{module}")
+    home = import_module(f"dubio.scores.{methods[0].target.partition(':')[0]}")
     classes: dict[str, type[Score]] = {m.target: getattr(home, m.target.partition(":")[2]) for m in methods}
     names = [(f"`{m.name}`", m.title, options_of(m), ", ".join(m.needs), m.cost, m.paper) for m in methods]
     parts = [
         f"# Method page: {', '.join(cls.__name__ for cls in classes.values())}",
-        generated(f"{module}.py"),
+        generated(f"{home.__name__.removeprefix('dubio.scores.').replace('.', '/')}.py"),
         linked(cleandoc(home.__doc__ or ""), module),
         "## Registered names",
         "\n".join(table(("name", "method", "options", "needs", "cost", "paper"), names)),
@@ -147,10 +152,11 @@ def linked(text: str, module: str) -> str:
 
     def link(found: re.Match[str]) -> str:
         name = found[1]
-        if name == module or not (SCORES / f"{name}.py").is_file():
+        source = source_of(name)
+        if name == module or source is None:
             return found[0]
         documented = any(module_of(method) == name for method in METHODS.values())
-        return f"[`{name}`]({f'{name}.md' if documented else f'../../src/dubio/scores/{name}.py'})"
+        return f"[`{name}`]({f'{name}.md' if documented else f'../../src/dubio/scores/{source.relative_to(SCORES)}'})"
 
     return re.sub(r"`(\w+)`", link, text)
 

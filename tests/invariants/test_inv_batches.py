@@ -23,7 +23,7 @@ from scipy.stats import spearmanr
 
 from dubio.containers import Representations
 from dubio.scores import base
-from dubio.scores.huq import HUQ, rank_among
+from dubio.scores.density.huq import HUQ, rank_among
 from dubio.scores.registry import METHODS
 
 CHAINS = [

@@ -19,9 +19,9 @@ from dubio.containers import Scores
 from dubio.decisions import risk_threshold
 from dubio.metrics.evaluation import DETECTION
 from dubio.metrics.ties import TieGroups
-from dubio.scores.guard import guard
+from dubio.scores.learned.guard import guard
+from dubio.scores.learned.model_selection import error_auc
 from dubio.scores.registry import METHODS
-from dubio.scores.selection import error_auc
 from metrics.tied_orders import averaged, orders
 
 TOGETHER = {"error_pr_auc", "coverage_at_risk_5", "coverage_at_risk_10"}

@@ -8,9 +8,9 @@ from sklearn.metrics import log_loss
 
 import dubio.metrics as dm
 from dubio.containers import Scores
+from dubio.log_space import error_log_odds, log_error, log_softmax
 from dubio.metrics.evaluation import DETECTION
 from dubio.metrics.ties import TieGroups
-from dubio.scores.log_space import error_log_odds, log_error, log_softmax
 
 TOPS = {"augrc": 0.5, "brier": 2.0, "system_augrc": 0.5, "system_brier": 2.0}
 UNBOUNDED = {"nll", "system_nll"}

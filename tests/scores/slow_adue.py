@@ -6,7 +6,7 @@ import math
 import torch
 from torch import nn
 
-from dubio.scores.adue_stack import FitRows
+from dubio.scores.learned.adue_stack import FitRows
 
 
 def as_rows(table, resample=False, weights=None):

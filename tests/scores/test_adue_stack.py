@@ -9,8 +9,8 @@ import torch
 from slow_adue import as_rows, one_by_one
 from torch import nn
 
-from dubio.scores.adue_stack import Recipe, Trial, one_cycle, train_stack
-from dubio.scores.stacked_head import StackedHead
+from dubio.scores.learned.adue_stack import Recipe, Trial, one_cycle, train_stack
+from dubio.scores.learned.stacked_head import StackedHead
 from synthetic import planted
 
 TRIALS = [Trial(*t) for t in product((1e-2, 1e-3), (2, 4), (0.0, 0.3), (0.01, 1.0))]

@@ -15,10 +15,10 @@ from dubio.errors import DubioError
 from dubio.models.extraction import Extraction, extract
 from dubio.models.loading import load
 from dubio.models.sites import find_site
-from dubio.scores.adue import AdUE
-from dubio.scores.adue_stack import Recipe, Trial, _Anchored, train_stack
 from dubio.scores.base import fold_of
-from dubio.scores.stacked_head import StackedHead
+from dubio.scores.learned.adue import AdUE
+from dubio.scores.learned.adue_stack import Recipe, Trial, _Anchored, train_stack
+from dubio.scores.learned.stacked_head import StackedHead
 from models.tiny import adapter_folder
 from synthetic import planted
 

@@ -6,7 +6,7 @@ from scipy.special import logsumexp
 from scipy.stats import multivariate_normal
 
 from dubio.containers import Representations
-from dubio.scores.ddu import DDU
+from dubio.scores.density.ddu import DDU
 
 
 def planted(n, d, seed):

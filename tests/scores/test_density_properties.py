@@ -11,12 +11,12 @@ from sklearn.preprocessing import normalize as sklearn_normalize
 from dubio.containers import Representations
 from dubio.errors import DubioError
 from dubio.scores.base import State
-from dubio.scores.ddu import DDU
-from dubio.scores.huq import HUQ
-from dubio.scores.knn import KNN
-from dubio.scores.md import MD
-from dubio.scores.rde import RDE
-from dubio.scores.rmd import RMD
+from dubio.scores.density.ddu import DDU
+from dubio.scores.density.huq import HUQ
+from dubio.scores.density.knn import KNN
+from dubio.scores.density.md import MD
+from dubio.scores.density.rde import RDE
+from dubio.scores.density.rmd import RMD
 
 METHODS = [MD, RMD, DDU, KNN, RDE, HUQ]
 UNSIGNED = [MD, KNN, RDE]  # distances: never negative

@@ -10,14 +10,14 @@ from dubio.artifacts.store import Fitted, FittedScore
 from dubio.containers import Representations
 from dubio.decisions.recalibration import Recalibrator
 from dubio.scores.base import CHUNK
-from dubio.scores.ddu import DDU
+from dubio.scores.density.ddu import DDU
+from dubio.scores.density.gaussian import whiten
+from dubio.scores.density.huq import HUQ
+from dubio.scores.density.md import MD
+from dubio.scores.density.rmd import RMD
 from dubio.scores.derived import DerivedScore
-from dubio.scores.gaussian import whiten
-from dubio.scores.huq import HUQ
-from dubio.scores.md import MD
+from dubio.scores.logits.softmax_response import SoftmaxResponse
 from dubio.scores.registry import get_method
-from dubio.scores.rmd import RMD
-from dubio.scores.softmax_response import SoftmaxResponse
 from dubio.workflow.evaluation import score_all
 from synthetic import planted
 

@@ -9,9 +9,9 @@ from sklearn.linear_model import Ridge
 
 from dubio.containers import Representations
 from dubio.errors import DubioError
+from dubio.log_space import error_log_odds
 from dubio.measures import log_complement, log_mean
-from dubio.scores.distilled import _HEAD, Distilled, best_ridge
-from dubio.scores.log_space import error_log_odds
+from dubio.scores.learned.distilled import _HEAD, Distilled, best_ridge
 from dubio.scores.registry import get_method
 
 CLASSES, WIDTH, STRONG = 3, 5, 1e12
@@ -105,7 +105,7 @@ def test_out_of_fold_scores_come_from_fits_that_have_not_seen_the_row():
 
 
 def test_more_rows_than_the_dual_bears_are_drawn_from(monkeypatch):
-    monkeypatch.setattr("dubio.scores.distilled._ROWS", 50)
+    monkeypatch.setattr("dubio.scores.learned.distilled._ROWS", 50)
     table = rows(120)
     assert fitted(table).facts_["rows"] == 50
     np.testing.assert_array_equal(fitted(table).score(table), fitted(table).score(table))

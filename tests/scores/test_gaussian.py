@@ -5,8 +5,8 @@ import pytest
 
 from dubio.containers import Representations
 from dubio.errors import DubioError
-from dubio.scores import gaussian
-from dubio.scores.gaussian import GaussianConfig, feature_blocks, fit_classes, squared_distances, whitener
+from dubio.scores.density import gaussian
+from dubio.scores.density.gaussian import GaussianConfig, feature_blocks, fit_classes, squared_distances, whitener
 
 
 def table(n=40, d=5, labels=None, classes=3, seed=0):

@@ -9,7 +9,7 @@ from scipy.stats import norm, rankdata
 from sklearn.metrics import roc_auc_score
 
 from dubio.errors import DubioError
-from dubio.scores.guard import Judged, Swaps, _parts, fewest_errors, guard, guards
+from dubio.scores.learned.guard import Judged, Swaps, _parts, fewest_errors, guard, guards
 
 
 def data(n=400, seed=0, signal=1.0):

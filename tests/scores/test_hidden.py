@@ -9,13 +9,13 @@ from transformers.models.roberta.modeling_roberta import RobertaClassificationHe
 
 from dubio.containers import Representations
 from dubio.errors import DubioError
-from dubio.scores.ddu import DDU
-from dubio.scores.hidden import hidden_layers
-from dubio.scores.huq import HUQ
-from dubio.scores.knn import KNN
-from dubio.scores.md import MD
-from dubio.scores.rde import RDE
-from dubio.scores.rmd import RMD
+from dubio.scores.density.ddu import DDU
+from dubio.scores.density.feature_scores import hidden_layers
+from dubio.scores.density.huq import HUQ
+from dubio.scores.density.knn import KNN
+from dubio.scores.density.md import MD
+from dubio.scores.density.rde import RDE
+from dubio.scores.density.rmd import RMD
 
 DENSITIES = (MD, RMD, RDE, DDU, KNN)
 

@@ -11,10 +11,10 @@ from scipy.stats import rankdata
 
 from dubio.containers import Representations
 from dubio.errors import DubioError
+from dubio.log_space import entropy, log_error
 from dubio.scores.base import Score
-from dubio.scores.huq import ALPHA, EPISTEMIC, HUQ, T_MAX, T_MIN, rank_among, risk_coverage_area
-from dubio.scores.log_space import entropy, log_error
-from dubio.scores.md import MD
+from dubio.scores.density.huq import ALPHA, EPISTEMIC, HUQ, T_MAX, T_MIN, rank_among, risk_coverage_area
+from dubio.scores.density.md import MD
 
 
 def planted(n, seed, classes=3):

@@ -7,8 +7,8 @@ from sklearn.preprocessing import normalize as sklearn_normalize
 
 from dubio.containers import Representations
 from dubio.errors import DubioError
-from dubio.scores import gaussian, knn
-from dubio.scores.knn import KNN
+from dubio.scores.density import gaussian, knn
+from dubio.scores.density.knn import KNN
 
 
 def rows_of(n, d=6, seed=0, offset=0.0):

@@ -11,11 +11,11 @@ from torch import nn
 
 from dubio.containers import Representations, concatenate
 from dubio.errors import DubioError, NotFittedError
-from dubio.scores.adue import AdUE
-from dubio.scores.anchored_probe import AnchoredProbe
+from dubio.log_space import error_log_odds, log_error
 from dubio.scores.base import fold_of
-from dubio.scores.log_space import error_log_odds, log_error
-from dubio.scores.refitted_head import RefittedHead
+from dubio.scores.learned.adue import AdUE
+from dubio.scores.learned.anchored_probe import AnchoredProbe
+from dubio.scores.learned.refitted_head import RefittedHead
 from dubio.scores.registry import METHODS
 from synthetic import planted
 

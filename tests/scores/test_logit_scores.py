@@ -15,12 +15,12 @@ from sklearn.metrics import log_loss, roc_auc_score
 
 from dubio.containers import Representations
 from dubio.errors import DubioError, NotFittedError
-from dubio.scores.energy import Energy
-from dubio.scores.entropy import Entropy
-from dubio.scores.log_space import error_log_odds
-from dubio.scores.margin import Margin
-from dubio.scores.softmax_response import SoftmaxResponse
-from dubio.scores.temperature import TemperatureScaledResponse
+from dubio.log_space import error_log_odds
+from dubio.scores.logits.energy import Energy
+from dubio.scores.logits.entropy import Entropy
+from dubio.scores.logits.margin import Margin
+from dubio.scores.logits.softmax_response import SoftmaxResponse
+from dubio.scores.logits.temperature import TemperatureScaledResponse
 
 mpmath = pytest.importorskip("mpmath")  # comes with torch, through sympy
 FREE = [SoftmaxResponse, Entropy, Margin, Energy]

@@ -7,7 +7,7 @@ from sklearn.metrics import roc_auc_score
 
 from dubio.containers import Representations
 from dubio.errors import DubioError
-from dubio.scores.md import MD
+from dubio.scores.density.md import MD
 
 
 def planted(n, d, seed, classes=3):

@@ -7,8 +7,8 @@ from scipy.special import softmax
 from scipy.stats import entropy as scipy_entropy
 
 from dubio.containers import Representations, concatenate
-from dubio.scores.anchored_probe import AnchoredProbe
-from dubio.scores.refitted_head import RefittedHead
+from dubio.scores.learned.anchored_probe import AnchoredProbe
+from dubio.scores.learned.refitted_head import RefittedHead
 from synthetic import planted
 
 RIDGE = 0.03

@@ -9,7 +9,7 @@ from sklearn.decomposition import KernelPCA
 from sklearn.metrics import roc_auc_score
 
 from dubio.containers import Representations
-from dubio.scores.rde import RDE, WIDTH, draw_rows, fit_robust
+from dubio.scores.density.rde import RDE, WIDTH, draw_rows, fit_robust
 
 
 def planted(n, d=8, seed=0, classes=3):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from dubio.scores.ridge_path import Design, objective, solve_path
+from dubio.scores.learned.ridge_path import Design, objective, solve_path
 
 
 def problem(own, n=200, d=5, groups=3, seed=0):

@@ -6,7 +6,7 @@ from sklearn.covariance import EmpiricalCovariance
 
 from dubio.containers import Representations
 from dubio.errors import DubioError
-from dubio.scores.rmd import RMD
+from dubio.scores.density.rmd import RMD
 
 
 def planted(n, d, seed):

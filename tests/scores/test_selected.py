@@ -6,9 +6,9 @@ from sklearn.metrics import roc_auc_score
 
 from dubio.containers import Representations, concatenate
 from dubio.errors import DubioError
+from dubio.log_space import log_error
 from dubio.scores.base import fold_of
-from dubio.scores.log_space import log_error
-from dubio.scores.selected import SelectedConfig, SelectedScore
+from dubio.scores.learned.cross_validated import SelectedConfig, SelectedScore
 from synthetic import planted
 
 NOISES = 40

@@ -5,7 +5,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from dubio.errors import DubioError
-from dubio.scores.selection import error_auc, fold_gains, one_standard_error
+from dubio.scores.learned.model_selection import error_auc, fold_gains, one_standard_error
 
 
 def data(n=400, seed=0, signal=1.0):

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dubio.scores.smoothmax import (
+from dubio.scores.learned.smoothmax import (
     entropy_uncertainty,
     error_loss,
     loss_slope,

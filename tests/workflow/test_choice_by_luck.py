@@ -8,7 +8,7 @@ import pytest
 from scipy.stats import binom
 
 from dubio.containers import Representations
-from dubio.scores.guard import fewest_errors
+from dubio.scores.learned.guard import fewest_errors
 from dubio.workflow.fitting import INCUMBENT, FitPlan, choose, fit_methods
 
 SIMULATION = runpy.run_path(str(Path(__file__).resolve().parents[2] / "benchmarks" / "simulations_choice.py"))

@@ -9,7 +9,7 @@ import pytest
 from dubio.containers import Representations
 from dubio.decisions import Recalibrator
 from dubio.errors import DubioError
-from dubio.scores.log_space import log_error
+from dubio.log_space import log_error
 from dubio.scores.registry import METHODS
 from dubio.workflow.fitting import INCUMBENT, FitPlan, choose, fit_methods, halves
 from invariants.invariant_cases import linear_head

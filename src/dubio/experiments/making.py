@@ -24,6 +24,7 @@ from dubio.experiments.steps import Step
 from dubio.experiments.store import StepStore
 from dubio.files import write_json
 from dubio.heads import head_arrays, head_spec
+from dubio.log_space import log_softmax
 from dubio.models.base import check_device
 from dubio.models.cache import read_arrays, save_arrays
 from dubio.models.extraction import Extraction, extract
@@ -37,7 +38,6 @@ from dubio.posteriors.store import Stored, load_posterior, save_posterior, secon
 from dubio.posteriors.trained import PosteriorPlan, train_posterior
 from dubio.posteriors.trunk import Trunks, sharing_trunks
 from dubio.safe_reading import FACTS, read_object
-from dubio.scores.log_space import log_softmax
 from dubio.workflow.rows import labelled
 from dubio.workflow.tables import cut_rows, repeats
 

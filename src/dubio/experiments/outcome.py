@@ -27,12 +27,12 @@ from dubio.errors import DubioError
 from dubio.experiments.seals import SEALED, check_rows, sealed, unsealed
 from dubio.experiments.steps import Step
 from dubio.files import atomic_path, write_json
+from dubio.log_space import log_softmax
 from dubio.measures import log_complement, log_mean
 from dubio.metrics import aurc, ece, roc_auc
 from dubio.metrics.calibration import BINS
 from dubio.metrics.evaluation import ADAPTER
 from dubio.safe_reading import FACTS, check_file, read_object
-from dubio.scores.log_space import log_softmax
 from dubio.workflow.evaluation import Evaluation
 from dubio.workflow.fitting import Fit
 

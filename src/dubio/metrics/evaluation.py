@@ -14,6 +14,7 @@ import numpy as np
 from dubio.arrays import Float64, Int64, as_labels, as_matrix, as_vector
 from dubio.containers import Scores
 from dubio.errors import DubioError
+from dubio.log_space import log_softmax
 from dubio.metrics.bootstrap import Bootstrap, Statistic, resample
 from dubio.metrics.calibration import BINS, CalibrationGroups, brier_rows, weighted_mean
 from dubio.metrics.correlation import Midranks, spearman_of
@@ -22,7 +23,6 @@ from dubio.metrics.influence import Ranked, of_mean, of_roc_auc
 from dubio.metrics.intervals import DIFFERENCE, FEWEST_DELONG, LOG, Interval, Kinds, Scale, p_of
 from dubio.metrics.table import DETECTION, Judged, Metric, calibration, detection, of_draws
 from dubio.metrics.ties import TieGroups, tie_share
-from dubio.scores.log_space import log_softmax
 
 ADAPTER = "adapter"
 REFERENCE = "softmax_response"

@@ -14,7 +14,7 @@ from dubio.scores.base import Score
 
 @dataclass(frozen=True)
 class Method:
-    """One registered method: `name` is its key everywhere, `target` its class as `module:Class`.
+    """One registered method: `name` is its key everywhere, `target` its class as `room.module:Class`.
 
     needs: what fitting and scoring take, of logits, features, head, train and calibration.
     """
@@ -30,7 +30,7 @@ class Method:
     @property
     def control(self) -> bool:
         """Whether it is compared but never chosen: a better classifier, not a notion of uncertainty."""
-        return self.target.startswith("refitted_head:")
+        return self.target.endswith(":RefittedHead")
 
     def build(self, head: Any = None, **overrides: Any) -> Score:
         """An unfitted instance; `head` is the model's classification head (a torch module) or None."""
@@ -78,20 +78,17 @@ def get_method(name: str) -> Method:
     posterior, _, measure = name.rpartition(".")
     if posterior and measure in _MEASURES:
         title, paper = _MEASURES[measure]
+        title, samples = f"{posterior}: {title}", "the samples' passes"
         if measure == "temperature":
-            return Method(
-                name, f"{posterior}: {title}", "sampled_temperature:ScaledSamples", ("samples", "calibration"),
-                "the samples' passes", paper, {"posterior": posterior},
-            )  # fmt: skip
+            target, needs = "sampled.posterior_temperature:ScaledSamples", ("samples", "calibration")
+            return Method(name, title, target, needs, samples, paper, {"posterior": posterior})
         if measure == "distilled":
+            target, needs = "learned.distilled:Distilled", ("features", "samples", "calibration")
             return Method(
-                name, f"{posterior}: {title}", "distilled:Distilled", ("features", "samples", "calibration"),
-                "none; the samples' passes over calibration", paper, {"teacher": posterior},
-            )  # fmt: skip
-        return Method(
-            name, f"{posterior}: {title}", "sampled:SampledScore", ("samples",), "the samples' passes", paper,
-            {"posterior": posterior, "measure": measure},
-        )  # fmt: skip
+                name, title, target, needs, f"none; {samples} over calibration", paper, {"teacher": posterior}
+            )
+        options = {"posterior": posterior, "measure": measure}
+        return Method(name, title, "sampled.posterior_measures:SampledScore", ("samples",), samples, paper, options)
     if name not in METHODS:
         raise DubioError(f"no method named {name!r}; known: {', '.join(METHODS)}")
     return METHODS[name]
@@ -99,29 +96,29 @@ def get_method(name: str) -> Method:
 
 def _logits() -> None:
     free = "none"
-    register("softmax_response", "Softmax response", "softmax_response:SoftmaxResponse",
+    register("softmax_response", "Softmax response", "logits.softmax_response:SoftmaxResponse",
              ("logits", free, "Geifman & El-Yaniv 2017"))  # fmt: skip
-    register("entropy", "Entropy", "entropy:Entropy", ("logits", free, "Hendrycks & Gimpel 2017"))
-    register("margin", "Margin", "margin:Margin", ("logits", free, "Scheffer et al. 2001"))
-    register("energy", "Energy", "energy:Energy", ("logits", free, "Liu et al. 2020"))
-    register("temperature", "Temperature-scaled response", "temperature:TemperatureScaledResponse",
+    register("entropy", "Entropy", "logits.entropy:Entropy", ("logits", free, "Hendrycks & Gimpel 2017"))
+    register("margin", "Margin", "logits.margin:Margin", ("logits", free, "Scheffer et al. 2001"))
+    register("energy", "Energy", "logits.energy:Energy", ("logits", free, "Liu et al. 2020"))
+    register("temperature", "Temperature-scaled response", "logits.temperature:TemperatureScaledResponse",
              ("logits, calibration", "one scalar search", "Guo et al. 2017"))  # fmt: skip
 
 
 def _densities() -> None:
     once, robust = "one pass over train", "seconds: kernel PCA and MCD"
     for name, title, target, cost, paper in (
-        ("md", "Mahalanobis distance", "md:MD", once, "Lee et al. 2018"),
-        ("rmd", "Relative Mahalanobis", "rmd:RMD", once, "Ren et al. 2021"),
-        ("rde", "Robust density", "rde:RDE", robust, "Yoo et al. 2022"),
-        ("ddu", "DDU", "ddu:DDU", once, "Mukhoti et al. 2021"),
+        ("md", "Mahalanobis distance", "density.md:MD", once, "Lee et al. 2018"),
+        ("rmd", "Relative Mahalanobis", "density.rmd:RMD", once, "Ren et al. 2021"),
+        ("rde", "Robust density", "density.rde:RDE", robust, "Yoo et al. 2022"),
+        ("ddu", "DDU", "density.ddu:DDU", once, "Mukhoti et al. 2021"),
     ):
         register(name, title, target, ("features, train", cost, paper))
         register(f"{name}_norm", f"{title}, L2-normalised", target, ("features, train", cost, paper), normalize=True)
-    register("knn", "k nearest neighbours", "knn:KNN", ("features, train", "keeps the train features",
+    register("knn", "k nearest neighbours", "density.knn:KNN", ("features, train", "keeps the train features",
              "Sun et al. 2022"), normalize=True)  # fmt: skip
     for inner in ("md", "ddu"):
-        register(f"huq_{inner}", f"HUQ with {inner.upper()}", "huq:HUQ",
+        register(f"huq_{inner}", f"HUQ with {inner.upper()}", "density.huq:HUQ",
                  ("features, train, calibration", "275 mixtures of ranks", "Vazhentsev et al. 2023"),
                  epistemic=inner)  # fmt: skip
 
@@ -135,7 +132,7 @@ def _learned() -> None:
         ("_calibration", "AdUE on calibration errors, guarded", "calibration", {"fit": "calibration", "guard": True}),
         ("_cross_fitted", "AdUE cross-fitted, guarded", "train, calibration", {"fit": "both", "guard": True}),
     ):
-        register(f"adue{suffix}", title, "adue:AdUE", (f"head, {needs}", grid, paper), **options)
+        register(f"adue{suffix}", title, "learned.adue:AdUE", (f"head, {needs}", grid, paper), **options)
     newton = "a ridge path by Newton: seconds"
     for suffix, title, needs, options in (
         ("", "Anchored probe on calibration", "calibration", {"fit": "calibration"}),
@@ -144,10 +141,10 @@ def _learned() -> None:
         ("_classwise", "Anchored probe, class-conditional", "train, calibration",
          {"fit": "both", "class_directions": True}),
     ):  # fmt: skip
-        register(f"probe{suffix}", title, "anchored_probe:AnchoredProbe", (f"features, {needs}", newton, "dubio"),
-                 **options)  # fmt: skip
+        register(f"probe{suffix}", title, "learned.anchored_probe:AnchoredProbe",
+                 (f"features, {needs}", newton, "dubio"), **options)  # fmt: skip
     for fit, needs in (("train", "train, calibration"), ("calibration", "calibration"), ("both", "train, calibration")):
-        register(f"refitted_{fit}", f"Refitted head on {fit} (control)", "refitted_head:RefittedHead",
+        register(f"refitted_{fit}", f"Refitted head on {fit} (control)", "learned.refitted_head:RefittedHead",
                  (f"features, {needs}", "a logistic regression", "dubio (control)"), fit=fit)  # fmt: skip
 
 

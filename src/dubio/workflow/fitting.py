@@ -27,9 +27,9 @@ from dubio.decisions.threshold import two_digits
 from dubio.errors import DubioError
 from dubio.progress import progress
 from dubio.scores.base import Score, fold_of
-from dubio.scores.guard import GuardVerdict, Judged, Swaps, fewest_errors, guards
+from dubio.scores.learned.cross_validated import SelectedScore
+from dubio.scores.learned.guard import GuardVerdict, Judged, Swaps, fewest_errors, guards
 from dubio.scores.registry import METHODS, Method, get_method, is_method, sampled_names
-from dubio.scores.selected import SelectedScore
 from dubio.workflow.inputs import check_pairs
 
 INCUMBENT = "softmax_response"

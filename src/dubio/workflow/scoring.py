@@ -10,8 +10,8 @@ from dubio.artifacts.store import Artifact
 from dubio.data.arrow import ArrowTable
 from dubio.decisions.threshold import RiskThreshold
 from dubio.errors import DubioError
+from dubio.log_space import log_softmax
 from dubio.models.cache import StoredRepresentations
-from dubio.scores.log_space import log_softmax
 from dubio.workflow.evaluation import score_all
 
 

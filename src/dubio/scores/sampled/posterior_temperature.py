@@ -10,10 +10,10 @@ Cost: the S passes that made the samples, and one scalar search.
 from dubio.arrays import Float64
 from dubio.containers import Representations
 from dubio.errors import DubioError
+from dubio.log_space import log_softmax
 from dubio.measures import log_complement, log_mean
 from dubio.scores.base import MethodConfig, Score, needed
-from dubio.scores.log_space import log_softmax
-from dubio.scores.temperature import best_temperature
+from dubio.scores.logits.temperature import best_temperature
 
 
 class ScaledSamplesConfig(MethodConfig):

@@ -5,8 +5,8 @@ Paper: Shannon 1948; as a detector of errors, Hendrycks & Gimpel 2017 (arXiv 161
 
 from dubio.arrays import Float64
 from dubio.containers import Representations
+from dubio.log_space import entropy
 from dubio.scores.base import Score
-from dubio.scores.log_space import entropy
 
 
 class Entropy(Score):

@@ -19,10 +19,10 @@ from pydantic import Field
 from dubio.arrays import Float64
 from dubio.containers import Representations
 from dubio.errors import DubioError
-from dubio.scores.log_space import entropy, error_log_odds
-from dubio.scores.ridge_path import Design, solve_path
-from dubio.scores.selected import SelectedConfig, SelectedScore, standardiser
-from dubio.scores.selection import one_standard_error
+from dubio.log_space import entropy, error_log_odds
+from dubio.scores.learned.cross_validated import SelectedConfig, SelectedScore, standardiser
+from dubio.scores.learned.model_selection import one_standard_error
+from dubio.scores.learned.ridge_path import Design, solve_path
 
 _MOST_CLASSES = 64  # a direction a class costs a Cholesky factor a class and step
 _LIGHT = 0.01  # the slope and intercept are two well-determined numbers: they hardly need the ridge

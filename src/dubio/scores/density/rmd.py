@@ -12,8 +12,8 @@ from dubio.arrays import Float64
 from dubio.containers import Representations
 from dubio.errors import DubioError
 from dubio.scores.base import State, needed
-from dubio.scores.derived import DerivedScore
-from dubio.scores.gaussian import (
+from dubio.scores.density.feature_scores import OnFeatures
+from dubio.scores.density.gaussian import (
     GaussianConfig,
     feature_blocks,
     fit_classes,
@@ -21,8 +21,8 @@ from dubio.scores.gaussian import (
     squared_distances,
     whitener,
 )
-from dubio.scores.hidden import OnFeatures
-from dubio.scores.md import MD
+from dubio.scores.density.md import MD
+from dubio.scores.derived import DerivedScore
 
 
 class RMD(OnFeatures, DerivedScore):

@@ -24,15 +24,15 @@ from pydantic import Field
 from dubio.arrays import Bool, Float64
 from dubio.containers import Representations
 from dubio.errors import DubioError
+from dubio.log_space import entropy, log_error
 from dubio.scores.base import Score, State, fold_of, needed
-from dubio.scores.ddu import DDU
+from dubio.scores.density.ddu import DDU
+from dubio.scores.density.gaussian import FeatureConfig
+from dubio.scores.density.knn import KNN
+from dubio.scores.density.md import MD
+from dubio.scores.density.rde import RDE
+from dubio.scores.density.rmd import RMD
 from dubio.scores.derived import DerivedScore
-from dubio.scores.gaussian import FeatureConfig
-from dubio.scores.knn import KNN
-from dubio.scores.log_space import entropy, log_error
-from dubio.scores.md import MD
-from dubio.scores.rde import RDE
-from dubio.scores.rmd import RMD
 
 EPISTEMIC: dict[str, type[Score]] = {"md": MD, "rmd": RMD, "rde": RDE, "ddu": DDU, "knn": KNN}
 PREFIX = "epistemic."

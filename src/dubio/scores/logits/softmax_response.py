@@ -7,8 +7,8 @@ Paper: Geifman & El-Yaniv 2017 (arXiv 1705.08500). Cost: none beyond the forward
 
 from dubio.arrays import Float64
 from dubio.containers import Representations
+from dubio.log_space import log_error
 from dubio.scores.base import Score
-from dubio.scores.log_space import log_error
 
 
 class SoftmaxResponse(Score):

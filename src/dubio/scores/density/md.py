@@ -10,8 +10,8 @@ import numpy as np
 from dubio.arrays import Float64
 from dubio.containers import Representations
 from dubio.scores.base import needed
-from dubio.scores.gaussian import GaussianConfig, feature_blocks, fit_classes, squared_distances, whitener
-from dubio.scores.hidden import OnFeatures
+from dubio.scores.density.feature_scores import OnFeatures
+from dubio.scores.density.gaussian import GaussianConfig, feature_blocks, fit_classes, squared_distances, whitener
 
 
 class MD(OnFeatures):

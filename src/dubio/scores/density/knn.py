@@ -11,8 +11,8 @@ from pydantic import Field
 from dubio.arrays import Float32, Float64
 from dubio.containers import Representations
 from dubio.scores.base import needed
-from dubio.scores.gaussian import FeatureConfig, feature_blocks, location_and_variance
-from dubio.scores.hidden import OnFeatures
+from dubio.scores.density.feature_scores import OnFeatures
+from dubio.scores.density.gaussian import FeatureConfig, feature_blocks, location_and_variance
 
 QUERIES = 512  # rows compared at a time with one block of training rows: the table of distances stays small
 

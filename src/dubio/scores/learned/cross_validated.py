@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from dubio.arrays import Float64
 from dubio.containers import Representations, concatenate
 from dubio.errors import DubioError
+from dubio.log_space import log_error
 from dubio.scores.base import MethodConfig, Score, State, fold_of, needed
-from dubio.scores.guard import guard
-from dubio.scores.log_space import log_error
-from dubio.scores.selection import fold_gains
+from dubio.scores.learned.guard import guard
+from dubio.scores.learned.model_selection import fold_gains
 
 _CONSTANT = 1e-8  # a spread below this share of the mean, or of the largest spread, is rounding
 

@@ -19,8 +19,8 @@ from threadpoolctl import threadpool_limits
 from dubio.arrays import Float64
 from dubio.containers import Representations
 from dubio.errors import DubioError
-from dubio.scores.log_space import log_softmax
-from dubio.scores.selected import SelectedConfig, SelectedScore, standardiser
+from dubio.log_space import log_softmax
+from dubio.scores.learned.cross_validated import SelectedConfig, SelectedScore, standardiser
 
 
 class RefittedHeadConfig(SelectedConfig):

@@ -27,10 +27,10 @@ from dubio.arrays import Bool, Float64
 from dubio.containers import Representations
 from dubio.errors import DubioError
 from dubio.heads import KeptAndRest, build_head, head_arrays, head_spec, load_head_arrays, stored_head
-from dubio.scores.adue_stack import FitRows, Recipe, Trial, train_stack, uncertainty_of
 from dubio.scores.base import State
-from dubio.scores.selected import SelectedConfig, SelectedScore
-from dubio.scores.selection import one_standard_error
+from dubio.scores.learned.adue_stack import FitRows, Recipe, Trial, train_stack, uncertainty_of
+from dubio.scores.learned.cross_validated import SelectedConfig, SelectedScore
+from dubio.scores.learned.model_selection import one_standard_error
 
 
 class AdUEConfig(SelectedConfig):

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from dubio.arrays import Float32
-from dubio.scores.smoothmax import entropy_uncertainty, loss_slope, smoothmax_uncertainty, softmax_uncertainty
-from dubio.scores.stacked_head import StackedHead
+from dubio.scores.learned.smoothmax import entropy_uncertainty, loss_slope, smoothmax_uncertainty, softmax_uncertainty
+from dubio.scores.learned.stacked_head import StackedHead
 
 
 @dataclass(frozen=True)

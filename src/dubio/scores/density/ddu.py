@@ -12,8 +12,8 @@ from scipy.special import logsumexp
 from dubio.arrays import Float64
 from dubio.containers import Representations
 from dubio.scores.base import needed
-from dubio.scores.gaussian import GaussianConfig, covariance, feature_blocks, fit_classes, whiten, whitener
-from dubio.scores.hidden import OnFeatures
+from dubio.scores.density.feature_scores import OnFeatures
+from dubio.scores.density.gaussian import GaussianConfig, covariance, feature_blocks, fit_classes, whiten, whitener
 
 
 class DDU(OnFeatures):

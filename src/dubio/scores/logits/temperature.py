@@ -14,8 +14,8 @@ from scipy.optimize import minimize_scalar
 from dubio.arrays import Float64, Int64
 from dubio.containers import Representations
 from dubio.errors import DubioError
+from dubio.log_space import log_error, log_softmax
 from dubio.scores.base import Score, needed
-from dubio.scores.log_space import log_error, log_softmax
 
 
 class TemperatureScaledResponse(Score):

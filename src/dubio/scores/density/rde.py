@@ -31,8 +31,8 @@ from threadpoolctl import threadpool_limits
 from dubio.arrays import Float64
 from dubio.containers import Representations
 from dubio.scores.base import needed
-from dubio.scores.gaussian import FeatureConfig, Whitener, feature_blocks, location_and_variance, whitener
-from dubio.scores.hidden import OnFeatures
+from dubio.scores.density.feature_scores import OnFeatures
+from dubio.scores.density.gaussian import FeatureConfig, Whitener, feature_blocks, location_and_variance, whitener
 
 ROWS_PER_COMPONENT = 20
 WIDTH = 0.1  # at 1 the kernel is nearly 0 for rows at twice the usual distance, and they fall back to the centre

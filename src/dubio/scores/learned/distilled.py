@@ -25,9 +25,9 @@ from pydantic import Field
 from dubio.arrays import Float64, Int64
 from dubio.containers import Representations
 from dubio.errors import DubioError
+from dubio.log_space import error_log_odds
 from dubio.measures import log_complement, log_mean
 from dubio.scores.base import MethodConfig, Score, needed
-from dubio.scores.log_space import error_log_odds
 
 _HEAD = 10.0  # weight of slopes and intercepts in the kernel
 _ROWS = 4096  # more make the dual slow, and the fit little better

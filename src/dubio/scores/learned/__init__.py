@@ -1,0 +1,1 @@
+"""Scores that are trained to tell errors: heads, probes, and how one of their settings is chosen without luck."""

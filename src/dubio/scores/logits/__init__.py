@@ -1,0 +1,1 @@
+"""Scores of the logits alone: nothing is learned, or one temperature."""
