@@ -15,9 +15,19 @@ def missing_adapter(d):
     return d.fit("--artifact", d.folder / "artifact", adapter=d.folder / "none")
 
 
-@case("is not a local folder")
+@case("there is no adapter folder")
 def missing_adapter_and_artifact(d):
     return d.score(adapter=d.folder / "none")
+
+
+@case("no such folder")
+def table_in_a_missing_folder(d):
+    return d.fit(calibration=d.folder / "none" / "t.csv")
+
+
+@case("there is no folder")
+def artifact_in_a_missing_folder(d):
+    return d.score("--artifact", d.folder / "none")
 
 
 @case("no column 'nope'; there are: id, text, label")

@@ -10,7 +10,7 @@ import torch
 from dubio.models.adapter_files import find_adapter
 from dubio.models.base import base_hash
 from dubio.models.loading import load
-from dubio.models.locating import at_revision, is_path, name_base, split_revision
+from dubio.models.locating import at_revision, is_path, may_be_hub_id, name_base, split_revision
 from dubio.posteriors.hosts import host_under
 from models.hub import publish
 from models.tiny import adapter_folder, base_folder, padded, reference, refused, save_adapter, save_base, settings
@@ -120,3 +120,33 @@ def test_the_revision_is_not_part_of_what_an_adapter_computes(tmp_path):
     settings(folder, revision="v1")
     assert find_adapter(folder).sha256 == find_adapter(adapter_folder("bert")).sha256
     assert json.loads((folder / "adapter_config.json").read_text())["revision"] == "v1"
+
+
+@pytest.mark.parametrize(("name", "may"), [
+    ("owner/name", True), ("name", True), ("owner/name@main", True), ("own_er/na.me-1", True), ("runs/adapter", False),
+    ("runs/adapter/", False), ("owner/name/", False), ("a/b/c", False), ("./a", False), ("/a/b", False), ("~/a", False),
+    ("a b/c", False), ("ow--ner/name", False), ("..x/name", False), ("owner/-name", False), ("C:/a", False),
+    ("owner/na\u00efve", False), ("owner/" + "x" * 200, False), ("", False), ("owner/\0", False),
+])  # fmt: skip
+def test_what_can_be_an_id_of_the_hub(name, may, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").mkdir()
+    assert may_be_hub_id(name) == may
+
+
+def test_a_wrong_folder_is_told_and_the_hub_is_not_asked(tmp_path, monkeypatch):
+    def asked(*_, **__):
+        raise AssertionError("the hub was asked")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", asked)
+    monkeypatch.setattr("dubio.models.base_settings.cached_file", asked)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "adapter").mkdir(parents=True)
+    refused(
+        "runs/adaptr", r"there is no adapter folder runs/adaptr \(did you mean runs/adapter\?\); name an existing one"
+    )
+    refused("runs/other", r"there is no adapter folder runs/other; name an existing one")
+    refused(
+        adapter_folder("bert"), "there is no base model folder runs/bert; name where the base lies", base="runs/bert"
+    )
+    refused("team/", "there is no adapter folder team/; name an existing one")

@@ -93,6 +93,10 @@ def read_manifest(path: Path) -> Manifest:
         text = read_text(path, limit=FACTS, remedy=_REMEDY)
         value = parse_json(text, path, remedy=_REMEDY)
     except MissingFileError as error:
+        if not path.parent.parent.is_dir():
+            raise ArtifactError(
+                f"there is no folder {path.parent.parent}; name one in which `dubio fit` wrote"
+            ) from error
         raise ArtifactError(f"no fitted artifact at {path.parent}; run `dubio fit` first") from error
     except UnreadableError as error:
         raise ArtifactError(f"{path} is damaged: it {error.reason}; {_REMEDY}") from error

@@ -27,6 +27,7 @@ from dubio.models.labels import are_given, read_labels
 from dubio.models.lengths import most, told
 from dubio.models.letters import Choices, asked_choices, choices_of
 from dubio.models.loading import AdaptedModel, load
+from dubio.models.locating import may_be_hub_id, no_folder
 from dubio.posteriors.hosts import host_under
 from dubio.posteriors.sampling import Sampler, sampler_of
 from dubio.posteriors.store import Stored
@@ -107,6 +108,8 @@ class Session:
         """Where the artefact lives; raises DubioError where the adapter is on the hub and no folder was named."""
         path = self.artifact or Path(self.adapter)
         if self.artifact is None and not path.is_dir():
+            if not may_be_hub_id(self.adapter) or "/" not in self.adapter:
+                raise no_folder(self.adapter, "adapter", "name an existing one")
             raise DubioError(f"{self.adapter} is not a local folder; name one for what is fitted by --artifact")
         return path
 

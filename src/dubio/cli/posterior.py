@@ -14,6 +14,7 @@ from dubio.data.splits import check_disjoint
 from dubio.data.tables import TextTable
 from dubio.errors import DubioError
 from dubio.files import check_folder
+from dubio.models.locating import no_folder
 from dubio.posteriors.onto import (
     Source,
     make_heads,
@@ -49,7 +50,9 @@ def run(
     check_options(name, rows, rate, samples, masks, curvature)
     folder = Path(session.adapter)
     if not folder.is_dir():
-        raise DubioError(f"{session.adapter} is not a local folder; a posterior is written beside its adapter")
+        raise no_folder(
+            session.adapter, "adapter", "a posterior is written beside its adapter: name one on this machine"
+        )
     check_folder(folder / FOLDER)
     given = {"rows": rows, "validation": curvature.validation}
     tables = {which: session.read(table) for which, table in given.items() if table is not None}

@@ -77,8 +77,7 @@ def _read_file(path: Path) -> Source:
         path = path.expanduser()
         check_file(path, remedy=name)
     except MissingFileError as error:
-        hub = f"hub data sets: {HUB}NAME[/CONFIG]:SPLIT"
-        raise DubioError(f"{shown}: no such file; check the path ({hub}; texts: a list, [text, ...])") from error
+        raise DubioError(f"{shown}: {_missing(path)}") from error
     except UnreadableError as error:
         raise DubioError(f"{shown} {error.reason}; {name}, or give a list of texts") from error
     except RuntimeError as error:  # a home that is nobody's
@@ -92,6 +91,18 @@ def _read_file(path: Path) -> Source:
         return Source(str(path), _read_parquet(path), row_place)
     except OSError as error:
         raise DubioError(f"{path}: cannot be read ({error.strerror or error}); check its permissions") from error
+
+
+def _missing(path: Path) -> str:
+    """What to say of a file that is not there: of its folder, or of what else a name without extension could mean."""
+    try:
+        format_of(path)
+    except DubioError:
+        pass
+    else:
+        there = path.parent.is_dir()
+        return "no such file; check the path" if there else f"no such folder {path.parent}; check the path"
+    return f"no such file; check the path (hub data sets: {HUB}NAME[/CONFIG]:SPLIT; texts: a list, [text, ...])"
 
 
 def _read_parquet(path: Path) -> ArrowTable:

@@ -1,10 +1,13 @@
 """Where adapters and bases lie: a folder, a .gguf file, or a hub id, with a revision where one is named.
 
+The hub is asked only for what can be an id of it: a name that it allows, and no path into a folder that lies here.
 A revision is written behind the id, `owner/name@revision`, and travels inside the name: whatever takes a base by name
 takes it at that revision. A path that exists is a path, whatever signs it holds.
 """
 
 import re
+from contextlib import suppress
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +42,31 @@ def is_path(name: str) -> bool:
     return bool(_OTHER_MACHINE.match(name)) or split_revision(name)[0].count("/") > 1
 
 
+def may_be_hub_id(name: str) -> bool:
+    """Whether the hub could know it: owner/name or name as the hub allows them, and no folder `owner` lies here."""
+    from huggingface_hub.utils import HFValidationError, validate_repo_id
+
+    known = split_revision(name)[0]
+    try:
+        validate_repo_id(known)
+    except HFValidationError:
+        return False
+    return not is_path(name) and not ("/" in known and Path(known).parent.is_dir())
+
+
+def no_folder(name: str, what: str, remedy: str) -> DubioError:
+    """Of a path that leads to nothing: names the one beside it that is spelt nearly so, if there is one.
+
+    what: of a model, an adapter, ... remedy: what to do, in words.
+    """
+    path, beside = Path(name), list[str]()
+    with suppress(OSError, ValueError):
+        beside = sorted(found.name for found in path.parent.iterdir() if found.is_dir())
+    near = get_close_matches(path.name, beside, n=1, cutoff=0.75)
+    guess = f" (did you mean {path.with_name(near[0])}?)" if near else ""
+    return DubioError(f"there is no {what} folder {name}{guess}; {remedy}")
+
+
 def locate_base(base: str) -> tuple[str, dict[str, Any]]:
     """(folder or hub id, what transformers is to be told besides: `gguf_file`, or a hub id's `revision`).
 
@@ -56,8 +84,8 @@ def locate_base(base: str) -> tuple[str, dict[str, Any]]:
         if not list(path.glob("*.safetensors")):
             raise DubioError(f"{base} holds no safetensors weights; convert them with save_pretrained first")
         return base, {}
-    if is_path(base):
-        raise DubioError(f"there is no base model folder {base}; name where the base lies on this machine with --base")
+    if not may_be_hub_id(base):
+        raise no_folder(base, "base model", "name where the base lies on this machine with --base")
     name, revision = split_revision(base)
     return name, {} if revision is None else {"revision": revision}
 
@@ -78,11 +106,8 @@ def find_folder(name: str) -> Path:
     if Path(name).is_dir():
         return Path(name)
     known, revision = split_revision(name)
-    if is_path(name) or known.count("/") != 1:
-        raise DubioError(
-            f"there is no adapter folder {name}; name an existing folder or a hub id (owner/name, or "
-            "owner/name@revision)"
-        )
+    if "/" not in known or not may_be_hub_id(name):
+        raise no_folder(name, "adapter", "name an existing one, or a hub id (owner/name, or owner/name@revision)")
     from huggingface_hub import snapshot_download
 
     options: dict[str, Any] = {} if revision is None else {"revision": revision}
