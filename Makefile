@@ -21,13 +21,17 @@ HANGS := -o faulthandler_timeout=600 -o faulthandler_exit_on_timeout=true
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -r requirements/oracles.txt
 	touch $@
 
+.venv/docs.done: .venv/runtime.done requirements/docs.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements/docs.txt
+	touch $@
+
 demo: .venv/runtime.done
 	$(BIN)/dubio demo --out runs/demo
 
 test: .venv/dev.done
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --cov --cov-report=term --cov-fail-under=90 $(HANGS)
 
-test-slow: .venv/dev.done
+test-slow: .venv/dev.done .venv/docs.done
 	$(BIN)/pytest -m slow
 
 lint: .venv/dev.done
@@ -43,8 +47,10 @@ bench: .venv/runtime.done
 	$(BIN)/python benchmarks/extract.py
 	$(BIN)/python benchmarks/memory.py
 
-docs: .venv/runtime.done
+docs: .venv/docs.done
 	$(BIN)/python docs/build.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "the site: build/site/index.html"
 
 clean:
 	rm -rf .venv runs build dist

@@ -1,4 +1,4 @@
-"""Writes the generated pages, from the code and the results: methods, posteriors, findings, gotchas.
+"""Writes what is generated: the pages of methods, posteriors, findings, which method and gotchas, notebook, llms.txt.
 
 `pages` computes every page and writes nothing; a test compares it with what is committed, so no page can go stale.
 """
@@ -6,6 +6,7 @@
 import re
 import runpy
 from collections.abc import Mapping, Sequence
+from functools import cache
 from importlib import import_module
 from inspect import cleandoc
 from pathlib import Path
@@ -20,19 +21,32 @@ from dubio.scores.registry import METHODS, Method, get_method, sampled_names
 DOCS = Path(__file__).resolve().parent
 MEASURED, GRIDS, README = DOCS / "measured.py", DOCS / "measured_grids.py", DOCS.parent / "README.md"
 PICTURES, SIMULATIONS = DOCS / "pictures.py", DOCS / "measured_simulations.py"
+CHOICE, NOTEBOOK, LLMS = DOCS / "measured_choice.py", DOCS / "notebook.py", DOCS / "llms.py"
 SCORES = DOCS.parent / "src" / "dubio" / "scores"
 BOUNDS = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤", "min_length": "entries ≥"}
 
 
 def pages(measured: bool = True) -> dict[str, str]:
-    """Path under docs/ -> text of every generated page. measured: the page of findings too, which takes a minute."""
+    """Path under docs/ -> text of every generated page. measured: those of results, too, which take a minute."""
     modules: dict[str, list[Method]] = {}
     for method in METHODS.values():
         modules.setdefault(module_of(method), []).append(method)
     made = {f"methods/{name}.md": page(name, found) for name, found in modules.items()}
     made |= {"methods.md": index(), "posteriors.md": posteriors()}
     made["gotchas.md"] = runpy.run_path(str(SIMULATIONS))["gotchas"]()
-    return {**made, "findings.md": runpy.run_path(str(MEASURED))["findings"]()} if measured else made
+    made["tutorial.ipynb"] = loaded(NOTEBOOK)["notebook"]((DOCS / "tutorial.md").read_text(encoding="utf-8"))
+    made["llms.txt"] = loaded(LLMS)["llms"](made)
+    if measured:
+        grids = loaded(GRIDS)
+        made["findings.md"] = loaded(MEASURED)["findings"](grids["grids"]())
+        made["which-method.md"] = loaded(CHOICE)["which_method"](grids)
+    return made
+
+
+@cache
+def loaded(path: Path) -> dict[str, Any]:
+    """The names of a script beside this one, whose tables are computed once."""
+    return runpy.run_path(str(path))
 
 
 def write() -> None:
@@ -41,7 +55,7 @@ def write() -> None:
     for path, text in made.items():
         write_text(DOCS / path, text)
     write_text(README, readme())
-    runpy.run_path(str(PICTURES))["stages"](DOCS / "stages.svg")
+    runpy.run_path(str(PICTURES))["draw"](DOCS)
     for path in (DOCS / "methods").glob("*.md"):
         if f"methods/{path.name}" not in made:
             path.unlink()
@@ -49,7 +63,7 @@ def write() -> None:
 
 def readme() -> str:
     """The README with its table of what was measured."""
-    gains = runpy.run_path(str(GRIDS))["readme"]()
+    gains = loaded(GRIDS)["readme"]()
     text = README.read_text(encoding="utf-8")
     assert "<!-- measured -->" in text, "the README has lost the place of its table"
     return re.sub(r"(?<=<!-- measured -->\n\n).*?(?=\n\n<!-- end -->)", lambda _: gains, text, flags=re.DOTALL)

@@ -74,7 +74,7 @@ def readme() -> str:
     words = {
         "five.response": ("softmax response of an ensemble of five", "5"),
         "five.distilled": ("the same ensemble, distilled into the one adapter", "1"),
-        "refitted_calibration": ("a refitted head (the control)", "1"),
+        "refitted_calibration": ("a classification head fitted again (the control)", "1"),
         "probe": ("anchored probe", "1"),
         "adue_unguarded": (f"AdUE by its paper's protocol ({theirs[0]:+.1f} there)", "1"),
         "five.mutual_information": ("mutual information of the ensemble", "5"),
@@ -82,7 +82,9 @@ def readme() -> str:
     }
     rows = [(what, passes, tables.interval(found.difference(method, BASE), found.metric))
             for method, (what, passes) in words.items()]  # fmt: skip
-    return markdown_rows(("doubt read from", "passes", "points of error ROC-AUC over softmax response"), rows)
+    return markdown_rows(
+        ("uncertainty read from", "passes a row", "gain over softmax response, percentage points"), rows
+    )
 
 
 @cache

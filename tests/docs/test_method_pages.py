@@ -20,18 +20,21 @@ def test_the_committed_page_is_what_is_generated(path):
 
 
 def test_the_findings_and_the_readme_show_what_the_results_give():
-    """Every figure of both tables comes from results/ (and takes a minute to compute)."""
+    """Every figure of these tables comes from results/ (and takes a minute to compute)."""
     whole = BUILD["pages"]()
-    assert (DOCS / "findings.md").read_text(encoding="utf-8") == whole["findings.md"], "stale: run `make docs`"
+    for name in ("findings.md", "which-method.md"):
+        assert (DOCS / name).read_text(encoding="utf-8") == whole[name], "stale: run `make docs`"
     assert (DOCS.parent / "README.md").read_text(encoding="utf-8") == BUILD["readme"](), "stale: run `make docs`"
-    assert "points of error ROC-AUC" in BUILD["readme"]()
+    assert "gain over softmax response, percentage points" in BUILD["readme"]()
 
 
 def test_no_page_is_left_over():
     assert {f"methods/{path.name}" for path in (DOCS / "methods").iterdir()} == PAGES.keys() - {
         "gotchas.md",
+        "llms.txt",
         "methods.md",
         "posteriors.md",
+        "tutorial.ipynb",
     }
 
 
@@ -62,13 +65,24 @@ def test_writing_restores_missing_pages_and_removes_stale_ones(tmp_path, monkeyp
     monkeypatch.setitem(own, "readme", lambda: "the front page")
     BUILD["write"]()
     assert (tmp_path.parent / "README.md").read_text(encoding="utf-8") == "the front page"
-    assert {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*.*")} == {*PAGES, "stages.svg"}
+    assert {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*.*")} == {*PAGES, "answered.svg", "stages.svg"}
     assert (tmp_path / "methods.md").read_text(encoding="utf-8") == PAGES["methods.md"]
 
 
-def test_pictures_are_of_the_numbers_that_are_committed(tmp_path):
+@pytest.mark.parametrize("name", ["answered.svg", "stages.svg"])
+def test_pictures_are_of_the_numbers_that_are_committed(tmp_path, name):
     made = runpy.run_path(str(DOCS / "pictures.py"))
-    digest = made["drawn_from"]("stages.svg")
-    assert digest in (DOCS / "stages.svg").read_text(encoding="utf-8"), "stale: run `make docs`"
-    made["stages"](tmp_path / "stages.svg")
-    assert digest in (tmp_path / "stages.svg").read_text(encoding="utf-8")
+    digest = made["drawn_from"](name)
+    assert digest in (DOCS / name).read_text(encoding="utf-8"), "stale: run `make docs`"
+    made[name.partition(".")[0]](tmp_path / name)
+    assert digest in (tmp_path / name).read_text(encoding="utf-8")
+
+
+def test_the_front_page_says_what_its_picture_shows():
+    made = runpy.run_path(str(DOCS / "pictures.py"))
+    one, five = made["shares_wrong"]().values()
+    text = " ".join((DOCS.parent / "README.md").read_text(encoding="utf-8").split())
+    assert f"answers everything, {100 * one[-1]:.0f} of 100 answers are wrong" in text
+    assert f"answers the surest {100 * made['answered_at'](one, 0.05):.0f} % and" in text
+    assert "of 100 are. Five adapters together answer more at the same error rate" in text
+    assert all(made["answered_at"](five, rate) > made["answered_at"](one, rate) for rate in made["RATES"])
