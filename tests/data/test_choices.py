@@ -7,11 +7,11 @@ import pytest
 from pyarrow import parquet
 
 from dubio.data.columns import Columns
+from dubio.data.groups import repeats
 from dubio.data.prompts import PromptTemplate, letters_of, read_prompt_file
 from dubio.data.tables import read_table
 from dubio.data.texts import hash_rows
 from dubio.errors import DubioError
-from dubio.workflow.tables import repeats
 
 ROWS = [
     {"question": "What flies?", "choices": ["a stone", "a bird", "a fish"], "answer": 1},

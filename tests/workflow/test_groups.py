@@ -8,6 +8,7 @@ import pytest
 import dubio
 from dubio.artifacts.store import load_artifact
 from dubio.containers import Representations
+from dubio.data.groups import groups_of, repeats
 from dubio.data.tables import as_table, table_of
 from dubio.decisions import risk_threshold
 from dubio.errors import DubioError
@@ -16,7 +17,6 @@ from dubio.scores.registry import get_method
 from dubio.workflow.evaluation import promise
 from dubio.workflow.fitting import FitPlan, fit_methods, halves
 from dubio.workflow.rows import held_out
-from dubio.workflow.tables import groups_of, repeats
 from synthetic import planted
 
 

@@ -17,6 +17,7 @@ from dubio.arrays import Bool
 from dubio.artifacts.manifest import read_manifest
 from dubio.artifacts.store import FOLDER, Artifact
 from dubio.data.columns import Columns
+from dubio.data.groups import REPEATS
 from dubio.data.tables import TextTable, read_table
 from dubio.errors import DubioError
 from dubio.files import check_folder
@@ -34,7 +35,7 @@ from dubio.posteriors.store import Stored
 from dubio.showing import tell
 from dubio.workflow.inputs import check_pairs, columns_of
 from dubio.workflow.opening import UnboundWarning, open_artifact, read_posteriors, unbound
-from dubio.workflow.tables import REPEATS, Prepared, cut_rows, prepare
+from dubio.workflow.tables import Prepared, cut_rows, prepare
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import numpy as np
 
 from dubio.artifacts.store import FOLDER, Artifact, save_artifact
 from dubio.cli.common import Session
+from dubio.data.groups import groups_of
 from dubio.data.splits import check_disjoint
 from dubio.data.tables import TextTable
 from dubio.errors import DubioError
@@ -15,7 +16,6 @@ from dubio.scores.registry import get_method
 from dubio.showing import tell
 from dubio.workflow.fitting import INCUMBENT, FitPlan, fit_methods
 from dubio.workflow.saving import artifact_of
-from dubio.workflow.tables import groups_of
 
 
 def run(session: Session, train: str | None, calibration: str, methods: str | None) -> Artifact:

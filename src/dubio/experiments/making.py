@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from dubio.adapters.training import LabelledTexts, TrainingPlan, train_adapter
 from dubio.containers import Representations
+from dubio.data.groups import repeats
 from dubio.data.tables import TextTable
 from dubio.experiments.config import DataSet
 from dubio.experiments.splits import Split, read_split
@@ -39,7 +40,7 @@ from dubio.posteriors.trained import PosteriorPlan, train_posterior
 from dubio.posteriors.trunk import Trunks, sharing_trunks
 from dubio.safe_reading import FACTS, read_object
 from dubio.workflow.rows import labelled
-from dubio.workflow.tables import cut_rows, repeats
+from dubio.workflow.tables import cut_rows
 
 QUIET = Extraction(show=False)
 HEAD = "head"

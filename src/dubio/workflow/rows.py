@@ -3,9 +3,9 @@
 import numpy as np
 
 from dubio.adapters.training import LabelledTexts
+from dubio.data.groups import groups_of
 from dubio.data.tables import TextTable
 from dubio.errors import DubioError
-from dubio.workflow.tables import groups_of
 
 
 def held_out(

@@ -3,26 +3,18 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import pyarrow as pa
-
-from dubio.arrays import Bool, Int64
+from dubio.arrays import Bool
 from dubio.artifacts.manifest import SplitFacts
 from dubio.containers import Representations
-from dubio.data.arrow import one_array
-from dubio.data.near import near_duplicate_groups
+from dubio.data.groups import REPEATS, groups_of
 from dubio.data.splits import SplitReport
 from dubio.data.tables import TextTable
-from dubio.errors import DubioError
 from dubio.models.cache import StoredRepresentations
 from dubio.models.extraction import Extraction, blocks_of, extract_to
 from dubio.models.lengths import truncated_rows
 from dubio.models.loading import AdaptedModel
 from dubio.posteriors.sampling import Sampler, sample_to
-
-REPEATS, NONE = "repeats", "none"
 
 
 @dataclass(frozen=True)
@@ -39,44 +31,6 @@ class Prepared:
     def load_grouped(self, by: str = REPEATS) -> Representations:
         """All rows in memory, with the groups of `groups_of`, for honest cross-validation."""
         return replace(self.load(), groups=groups_of(self.table, by))
-
-
-def groups_of(table: TextTable, by: str = REPEATS) -> Int64 | None:
-    """`[N]` numbers that rows which belong together share: by near repeats, by a column's values, or by "none" at all.
-
-    Raises DubioError where there is no such column, a row has no value in it, it is that of the labels, or "none" names
-    a column too.
-    """
-    if by in (REPEATS, NONE):
-        if by in table.frame.column_names:
-            raise DubioError(
-                f"{table.source}: groups {by!r} could also mean the column of this name; rename the column"
-            )
-        return repeats(table) if by == REPEATS else None
-    column = one_array(table.extra(by))
-    if table.columns is not None and by == table.columns.label:
-        raise DubioError(
-            f"{table.source}: column {by!r} holds the labels, so all rows of a class would be one group; name another"
-        )
-    if pa.types.is_nested(column.type):
-        raise DubioError(f"{table.source}: column {by!r} holds {column.type}; a group is one name or number a row")
-    values = column.to_pylist()
-    for row, value in enumerate(values):
-        if value is None or value != value or (isinstance(value, str) and not value.strip()):
-            raise DubioError(f"{table.source}: {table.place(row)}: column {by!r} is missing; give every row its group")
-    numbers: dict[Any, int] = {}
-    return np.array([numbers.setdefault(value, len(numbers)) for value in values], dtype=np.int64)
-
-
-def repeats(table: TextTable) -> Int64:
-    """`[N]` group numbers of the rows: texts (and pairs) that repeat or nearly repeat one another share one.
-
-    Prompts are compared by question and choices: what their template puts into every one would make them all alike.
-    """
-    if table.cores is not None:
-        return near_duplicate_groups(table.cores)
-    whole = table.texts if table.pairs is None else [f"{a} {b}" for a, b in zip(table.texts, table.pairs, strict=True)]
-    return near_duplicate_groups(whole)
 
 
 def prepare(

@@ -11,6 +11,7 @@ from typing import Any
 
 from dubio.artifacts.store import Fitted
 from dubio.containers import Representations, Scores, check_representations
+from dubio.data.groups import REPEATS, groups_of
 from dubio.data.tables import as_table
 from dubio.errors import DubioError
 from dubio.measures import log_mean
@@ -24,7 +25,7 @@ from dubio.workflow.evaluation import Evaluation, check_fitted, check_prediction
 from dubio.workflow.fitting import Fit, FitPlan, fit_methods
 from dubio.workflow.opening import open_artifact, read_posteriors
 from dubio.workflow.saving import save
-from dubio.workflow.tables import REPEATS, cut_rows, groups_of
+from dubio.workflow.tables import cut_rows
 
 __all__ = ["Evaluation", "evaluate", "extract", "fit", "open_artifact", "promise", "save", "score"]
 
