@@ -10,6 +10,7 @@ from dubio.containers import Scores
 from dubio.decisions.recalibration import Recalibrator
 from dubio.decisions.threshold import risk_threshold
 from dubio.metrics import Bootstrap, correlation, evaluate_ood, evaluate_scores, evaluate_system
+from dubio.report.answering import dial, promises
 from dubio.report.content import Cost, ReportContent
 from dubio.scores.registry import get_method
 from synthetic import planted
@@ -79,4 +80,6 @@ def content(fitted, risk=0.2):
         texts=[f"{EVIL} #{i}" for i in range(len(test))], predicted=list(names[test.predictions]),
         labels=list(names[test.known_labels]), chosen=chosen, why=fitted.choice.why, threshold=promised,
         realised=realised, costs=[Cost(name, 0.25, 1.5, 2048) for name in fitted.methods],
+        budgets=promises(fitted, 0.1, dial(risk, float(test.errors.mean()))),
+        ood_texts=[f"strange {EVIL} #{i}" for i in range(len(away))],
     )  # fmt: skip

@@ -1,7 +1,7 @@
 """`dubio evaluate`: a fitted artefact on a test table -> the comparison table, metrics.json and the HTML report."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +18,10 @@ from dubio.errors import DubioError
 from dubio.files import check_folder, write_json
 from dubio.posteriors.sampling import seconds_of
 from dubio.posteriors.store import seconds_and_bytes
+from dubio.report.answering import dial, promises
 from dubio.report.content import Cost, ReportContent
 from dubio.report.html import write_report
+from dubio.report.summary import console_lines
 from dubio.report.terminal import metrics_table, systems_table
 from dubio.showing import tell
 from dubio.workflow.evaluation import Evaluation, evaluate
@@ -52,14 +54,18 @@ def run(
     strange = prepared["ood"].load() if ood is not None else None
     found = evaluate(artifact, rows, ood=strange, agreement=agreement, budget=budget, draws=draws)
     costs = [*method_costs(session, artifact, found, passes), *posterior_costs(session, passes)]
+    shown = content(session, artifact, (tables["test"], rows), found, costs)
+    if ood is not None:
+        shown = replace(shown, ood_texts=tables["ood"].texts)
     written = None
     if report is not None:
         write_json(report / "metrics.json", [asdict(metric) for metric in found.metrics])
-        written = write_report(report, content(session, artifact, (tables["test"], rows), found, costs))
+        written = write_report(report, shown)
+    tell(found.summary, *console_lines(shown))
     wide_console().print(metrics_table(found.metrics, "test"))
     if passes:
         wide_console().print(systems_table(found.metrics, "test", {c.method: c for c in costs}, artifact.mean_of))
-    tell(found.summary, artifact.choice.why, found.threshold.promise)
+    tell(artifact.choice.why, found.threshold.promise)
     if written is not None:
         tell(f"report: {written}")
     return found
@@ -85,6 +91,7 @@ def content(
     table, rows = test
     names, errors = np.array(artifact.labels), rows.errors
     report = check_disjoint({"test": table})
+    error_rate = float(errors.mean()) if len(errors) else 0.0
     return ReportContent(
         title=f"{session.name} on {table.name}",
         model={key: str(value) for key, value in artifact.model.items() if key != BOUND},
@@ -103,6 +110,7 @@ def content(
         realised=found.realised,
         costs=costs,
         left_out=artifact.left_out,
+        budgets=promises(artifact, found.threshold.delta, dial(found.threshold.risk, error_rate)),
     )
 
 

@@ -12,6 +12,7 @@ from dubio.data.tables import TextTable
 from dubio.errors import DubioError
 from dubio.files import check_folder
 from dubio.report.card import render_card
+from dubio.report.summary import fit_lines
 from dubio.scores.registry import get_method
 from dubio.showing import tell
 from dubio.workflow.fitting import INCUMBENT, FitPlan, fit_methods
@@ -57,7 +58,7 @@ def run(session: Session, train: str | None, calibration: str, methods: str | No
             f"note: {session.name} does not tell which rows it was trained on, so dubio could not check that no "
             "calibration row is one of them; give --train"
         )
-    tell(report, fit.choice.why, f"wrote {path}")
+    tell(report, *fit_lines(artifact), fit.choice.why, f"wrote {path}")
     return artifact
 
 

@@ -19,7 +19,7 @@ from dubio.experiments.published import REFERENCE as THEIR_REFERENCE
 from dubio.experiments.published import Number, gain, no_row_of, sources, unknown_to
 from dubio.metrics.evaluation import ADAPTER, DETECTION, REFERENCE
 from dubio.posteriors.registry import POSTERIORS
-from dubio.report.content import title_of
+from dubio.report.words import title_of
 
 PERCENT = {name for name in MORE_IS_BETTER if name not in ("nll", "brier", "aurc", "e_aurc", "augrc")}
 UNTESTED = "–"

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from dubio.artifacts.manifest import CalibrationFigure, SplitFacts
 from dubio.artifacts.store import BOUND, Artifact
-from dubio.report.content import title_of
+from dubio.report.words import title_of
 from dubio.scores.registry import get_method, is_method
 from dubio.showing import as_code, for_markdown
 

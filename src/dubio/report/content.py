@@ -8,8 +8,8 @@ from dubio.artifacts.manifest import SplitFacts
 from dubio.containers import Scores
 from dubio.decisions.threshold import RiskThreshold
 from dubio.metrics import Metric
-from dubio.posteriors.registry import POSTERIORS
-from dubio.scores.registry import get_method, is_method
+from dubio.report.answering import Answered
+from dubio.report.words import is_control
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,8 @@ class ReportContent:
     (may be empty). before `[N]`: 1 - the largest softmax probability, the error probability without recalibration.
     texts, predicted, labels: `[N]`. chosen, why: the method that decides and the sentence that says why.
     threshold: what was promised; realised: (coverage, error rate among answered rows or None) on test.
-    left_out: method -> why it could not be fitted.
+    left_out: method -> why it could not be fitted. budgets: what is promised at other budgets than the asked one.
+    ood_texts: the texts of the out-of-domain rows, where they are at hand.
     """
 
     title: str
@@ -54,6 +55,8 @@ class ReportContent:
     realised: tuple[float, float | None]
     costs: Sequence[Cost]
     left_out: Mapping[str, str] = field(default_factory=dict[str, str])
+    budgets: Sequence[RiskThreshold] = ()
+    ood_texts: Sequence[str] = ()
 
     def find(self, method: str, metric: str) -> Metric | None:
         """The row of one metric of one method, or None where it is undefined or was not measured."""
@@ -82,18 +85,23 @@ class ReportContent:
         return sorted(self.scores, key=lambda name: -values.get(name, float("-inf")))
 
     @property
+    def answers(self) -> list[Answered]:
+        """What is answered on test at each budget, the asked one among them, the strictest first."""
+        scores = self.scores[self.chosen].uncertainty
+        found = {t.risk: t for t in (*self.budgets, self.threshold)}
+        return [Answered.on(found[risk], scores, self.errors) for risk in sorted(found)]
+
+    @property
+    def answer(self) -> Answered:
+        """What is answered on test at the asked budget."""
+        return Answered.on(self.threshold, self.scores[self.chosen].uncertainty, self.errors)
+
+    @property
+    def answered(self) -> Bool:
+        """`[N]` True where the test row is answered at the asked budget."""
+        return self.threshold.answers(self.scores[self.chosen].uncertainty)
+
+    @property
     def control(self) -> str | None:
         """The best refitted head on test: what a better classifier gains, without any notion of uncertainty."""
         return next((name for name in self.ranked() if is_control(name)), None)
-
-
-def is_control(method: str) -> bool:
-    """Whether it is a better classifier, shown beside the methods and never chosen."""
-    return is_method(method) and get_method(method).control
-
-
-def title_of(method: str) -> str:
-    """A method's name in words, or its key where it is not registered."""
-    if is_method(method):
-        return get_method(method).title
-    return f"{POSTERIORS[method].title}: mean of its samples" if method in POSTERIORS else method

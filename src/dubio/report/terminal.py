@@ -9,7 +9,7 @@ from dubio.metrics import Metric
 from dubio.metrics.evaluation import ADAPTER
 from dubio.metrics.miscalibration import AGAINST
 from dubio.report.content import Cost
-from dubio.report.verdict import p_value
+from dubio.report.words import p_value
 from dubio.showing import plain
 
 REFERENCE = "softmax_response"

@@ -4,52 +4,17 @@ from dubio.metrics import Metric
 from dubio.metrics.calibration import BINS
 from dubio.metrics.evaluation import ADAPTER
 from dubio.metrics.miscalibration import AGAINST
-from dubio.report.content import ReportContent, title_of
+from dubio.report.content import ReportContent
+from dubio.report.words import interval_of, level_of, named, p_words, percent, size, title_of
 
 REFERENCE = "softmax_response"
 
 
 def verdict(content: ReportContent) -> list[str]:
     """Paragraphs of plain text; each sentence follows from a figure of the report."""
-    makers = (_choice, _control, _ood, _cost, _promise, _probability)
+    makers = (_choice, _control, _ood, _cost, _promise, probability)
     parts = [make(content) for make in makers]
     return [part for part in parts if part]
-
-
-def headline(content: ReportContent) -> str:
-    """One sentence that somebody in a hurry may act on."""
-    budget = f"{100 * content.threshold.risk:.4g} %"
-    if content.threshold.threshold is None:
-        end = f"an error rate of at most {budget} cannot be promised for any part of the rows"
-    else:
-        share = _percent(content.realised[0])
-        end = f"under the promise of at most {budget} errors, {share} of the test rows are answered"
-    if content.chosen == REFERENCE:
-        return f"Keep softmax response: no other method beat it on calibration rows; {end}."
-    return f"Use {title_of(content.chosen)}; {end}."
-
-
-def interval_of(metric: Metric, pattern: str = "{:.1f}", scale: float = 100) -> str:
-    """`a to b`, or why there is no interval."""
-    if metric.low is None or metric.high is None:
-        return metric.why or "no interval"
-    return f"{pattern.format(scale * metric.low)} to {pattern.format(scale * metric.high)}"
-
-
-def level_of(metric: Metric, pattern: str = "{:.1f}", scale: float = 100) -> str:
-    """`95 % interval a to b`, or why there is none."""
-    words = interval_of(metric, pattern, scale)
-    return words if metric.low is None else f"95 % interval {words}"
-
-
-def p_value(value: float) -> str:
-    """Three digits, or `<0.001`."""
-    return "<0.001" if value < 0.0005 else f"{value:.3f}"
-
-
-def p_words(value: float) -> str:
-    """`p = 0.012`, or `p <0.001`."""
-    return f"p {p_value(value)}" if value < 0.0005 else f"p = {p_value(value)}"
 
 
 def _choice(content: ReportContent) -> str:
@@ -57,7 +22,7 @@ def _choice(content: ReportContent) -> str:
     facts = f"On {len(content.errors):,} test rows, {wrong:,} of them wrong"
     if auc is None:
         return (
-            f"The deciding method is {title_of(content.chosen)}. {content.why} {facts}, ROC-AUC is undefined: it needs "
+            f"The deciding method is {named(content.chosen)}. {content.why} {facts}, ROC-AUC is undefined: it needs "
             "right and wrong predictions."
         )
     level = f"its error ROC-AUC is {100 * auc.number:.1f} % ({level_of(auc)})"
@@ -66,12 +31,12 @@ def _choice(content: ReportContent) -> str:
         return f"{start} {facts}, {level}.{_best(content)}"
     gain = content.find(content.chosen, "error_roc_auc_gain")
     if gain is None:
-        return f"The deciding method is {title_of(content.chosen)}. {content.why} {facts}, {level}."
+        return f"The deciding method is {named(content.chosen)}. {content.why} {facts}, {level}."
     test = content.find(content.chosen, "error_roc_auc_gain_p")
     p = "" if test is None else f", {p_words(test.number)}"
     return (
-        f"The deciding method is {title_of(content.chosen)}. {content.why} {facts}, {level}, {100 * gain.number:+.1f} "
-        f"points against softmax response (paired, {level_of(gain, '{:+.1f}')}{p}): {_believe(gain)}"
+        f"The deciding method is {named(content.chosen)}. {content.why} {facts}, {level}, {100 * gain.number:+.1f} "
+        f"percentage points against softmax response (paired, {level_of(gain, '{:+.1f}')}{p}): {_believe(gain)}"
     )
 
 
@@ -98,8 +63,8 @@ def _best(content: ReportContent) -> str:
     if best.number <= 0:
         return " No method is above it on test either."
     return (
-        f" The best of {len(gains)} others on test is {title_of(best.method)} with {100 * best.number:+.1f} points "
-        f"({interval_of(best, '{:+.1f}')}); the best of many on test is partly luck and was not used to choose."
+        f" The best of {len(gains)} others on test is {title_of(best.method)} with {100 * best.number:+.1f} percentage "
+        f"points ({interval_of(best, '{:+.1f}')}); the best of many on test is partly luck and was not used to choose."
     )
 
 
@@ -112,7 +77,7 @@ def _control(content: ReportContent) -> str:
         return ""
     text = (
         f"The control, {title_of(content.control).replace(' (control)', '')}, has no notion of uncertainty and differs "
-        f"by {100 * gain.number:+.1f} points ({interval_of(gain, '{:+.1f}')})"
+        f"by {100 * gain.number:+.1f} percentage points ({interval_of(gain, '{:+.1f}')})"
     )
     if content.chosen == REFERENCE:
         return f"{text}: so much can be had by a better classifier." if (gain.low or 0) > 0 else f"{text}."
@@ -161,16 +126,17 @@ def _promise(content: ReportContent) -> str:
     late = (
         ""
         if risk <= threshold.risk
-        else f"; a promise at confidence {_percent(1 - threshold.delta)} may fail by chance, or these rows differ from "
+        else f"; a promise at confidence {percent(1 - threshold.delta)} may fail by chance, or these rows differ from "
         "the calibration rows"
     )
     return (
-        f"{threshold.promise} On test {_percent(coverage)} of the rows are answered and {_percent(risk)} of those are "
+        f"{threshold.promise} On test {percent(coverage)} of the rows are answered and {percent(risk)} of those are "
         f"wrong: {kept}{late}."
     )
 
 
-def _probability(content: ReportContent) -> str:
+def probability(content: ReportContent) -> str:
+    """Whether the error probability may be believed, before and after recalibration; empty where it was not tested."""
     after = _calibrated(content, content.chosen, "error_probability_ece", "error_probability_calibration_p")
     before = _calibrated(content, ADAPTER, f"ece_equal_mass_{BINS}", "calibration_p")
     if not after:
@@ -194,17 +160,3 @@ def _calibrated(content: ReportContent, method: str, ece: str, test: str) -> str
         f"off by {found.number:.3f} on average (debiased ECE, {BINS} bins of equal mass, {spread}; test of "
         f"calibration, {p_words(tested.number)})"
     )
-
-
-def size(count: int) -> str:
-    """Bytes in binary units, as people read them."""
-    value = float(count)
-    for unit in ("B", "KiB", "MiB"):
-        if value < 1024:
-            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
-        value /= 1024
-    return f"{value:.1f} GiB"
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %"

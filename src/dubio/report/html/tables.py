@@ -3,15 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from dubio.metrics import Metric
 from dubio.metrics.table import BIASED
-from dubio.report.content import Cost, ReportContent, is_control, title_of
-from dubio.report.verdict import p_value, size
+from dubio.report.content import Cost, ReportContent
+from dubio.report.words import is_control, p_value, size, title_of
 
 REFERENCE = "softmax_response"
-SUSPICIOUS, CUT = 20, 300
 
 
 @dataclass(frozen=True)
@@ -44,24 +41,22 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Suspect:
-    """One suspicious row; `row` counts from 1. probability is ready to print."""
+class KeyRow:
+    """A method that matters. roles: why it is shown. bar: low, value and high of its difference, in % of the bar."""
 
-    row: int
-    text: str
-    full: str
-    predicted: str
-    label: str
-    uncertainty: str
-    probability: str
-    wrong: bool
+    method: str
+    title: str
+    roles: tuple[str, ...]
+    cells: tuple[Cell, ...]
+    bar: tuple[float, float, float] | None
 
 
 P_VALUE = "p"
+BEST = 3  # of the other methods
 PERCENT = ("{:.1f}", 100.0)
 DETECTION = (
     Column("error_roc_auc", "error ROC-AUC, %", *PERCENT, better="↑"),
-    Column("error_roc_auc_gain", "difference to softmax response, points", "{:+.1f}", 100, better="↑"),
+    Column("error_roc_auc_gain", "difference to softmax response, percentage points", "{:+.1f}", 100, better="↑"),
     Column("error_roc_auc_gain_p", "p", P_VALUE),
     Column("error_roc_auc_gain_p_delong", "p (DeLong, many rows)", P_VALUE),
     Column("error_pr_auc", "error PR-AUC, %", *PERCENT, better="↑"),
@@ -100,6 +95,44 @@ def comparison(content: ReportContent, columns: Sequence[Column]) -> tuple[list[
         for name in content.ranked()
     ]
     return kept, rows
+
+
+def key_methods(content: ReportContent) -> tuple[list[Column], list[KeyRow], float]:
+    """The methods that matter, the best error ROC-AUC first; and where 0 lies on the bars of the differences, in %."""
+    roles: dict[str, list[str]] = {}
+
+    def note(name: str | None, role: str) -> None:
+        if name is not None and name in content.scores:
+            roles.setdefault(name, []).append(role)
+
+    note(content.chosen, "decides")
+    note(REFERENCE, "reference")
+    note(content.control, "control: a better classifier")
+    note(next((name for name in content.ranked("ood_roc_auc") if content.known("ood_roc_auc")), None), "best at OOD")
+    others = [name for name in content.ranked() if name not in roles and not is_control(name)]
+    for name in others[:BEST]:
+        note(name, "among the best others on test")
+    wanted = ("error_roc_auc", "error_roc_auc_gain", "aurc", "ood_roc_auc")
+    columns = [c for c in (*DETECTION, *FURTHER) if c.metric in wanted and content.known(c.metric)]
+    shown = [name for name in content.ranked() if name in roles]
+    gains = {name: content.find(name, "error_roc_auc_gain") for name in shown}
+    ends = [end for m in gains.values() if m is not None for end in (m.low, m.number, m.high) if end is not None]
+    low, high = min([0.0, *ends]), max([0.0, *ends])
+    room = (high - low) or 1.0
+
+    def at(value: float) -> float:
+        return 100 * (value - low) / room
+
+    rows = [
+        KeyRow(
+            name, title_of(name), tuple(roles[name]), tuple(_cell(content, name, c) for c in columns),
+            None if (m := gains[name]) is None else (
+                at(m.number if m.low is None else m.low), at(m.number), at(m.number if m.high is None else m.high)
+            ),
+        )
+        for name in shown
+    ]  # fmt: skip
+    return columns, rows, at(0.0)
 
 
 def reasons(content: ReportContent, columns: Sequence[Column]) -> list[str]:
@@ -156,30 +189,6 @@ def _price(cost: Cost | None) -> tuple[Cell, ...]:
     return Cell(str(cost.samples or "–")), Cell(f"{cost.ms_per_1000_rows:,.0f}"), Cell(size(cost.bytes))
 
 
-def suspects(content: ReportContent) -> list[Suspect]:
-    """The rows with the highest uncertainty of the chosen method, the highest first."""
-    scores = content.scores[content.chosen]
-    worst = np.argsort(-scores.uncertainty, kind="stable")[:SUSPICIOUS]
-    out: list[Suspect] = []
-    for at in (int(row) for row in worst):
-        full = printable(content.texts[at])
-        short = full if len(full) <= CUT else full[:CUT].rstrip() + " …"
-        p = scores.error_probability
-        out.append(
-            Suspect(
-                at + 1,
-                short,
-                full,
-                printable(str(content.predicted[at])),
-                printable(str(content.labels[at])),
-                f"{scores.uncertainty[at]:.4g}",
-                "–" if p is None else f"{100 * p[at]:.1f} %",
-                bool(content.errors[at]),
-            )
-        )
-    return out
-
-
 def costs(content: ReportContent) -> list[tuple[str, str, str, str, str, str]]:
     """(key, title, samples, seconds to fit, milliseconds per 1,000 rows, size), in the comparison's order."""
     order = {name: at for at, name in enumerate(content.ranked())}
@@ -194,13 +203,6 @@ def costs(content: ReportContent) -> list[tuple[str, str, str, str, str, str]]:
         )
         for c in sorted(content.costs, key=lambda c: order.get(c.method, len(order)))
     ]
-
-
-def printable(text: str) -> str:
-    """The text with control characters and lone surrogates, which no HTML page may hold, replaced by U+FFFD."""
-    return "".join(
-        c if c in "\t\n" or not (ord(c) < 32 or 127 <= ord(c) < 160 or 0xD800 <= ord(c) < 0xE000) else "�" for c in text
-    )
 
 
 def _cell(content: ReportContent, method: str, column: Column) -> Cell:
