@@ -19,7 +19,7 @@ from dubio.experiments.outcome import Outcome
 from dubio.experiments.published import gain
 from dubio.experiments.rendering import markdown_rows
 from dubio.metrics import aurc, roc_auc
-from dubio.report.content import title_of
+from dubio.report.words import title_of
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS, PUBLISHED = ROOT / "results", ROOT / "configs" / "published.csv"

@@ -18,8 +18,17 @@ from matplotlib.patches import Rectangle
 
 from dubio.files import atomic_path, sha256_json
 from dubio.metrics import risk_coverage_curve
-from dubio.report.figures import BLUE, GREEN, GREY, STYLE, WIDTH
 
+WIDTH = 6.7  # inches: the text of a printed page, so that sizes in points are those on paper
+BLUE, GREEN, GREY = "#0072B2", "#009E73", "#5f5f5f"  # Okabe & Ito 2008
+STYLE: dict[Any, Any] = {
+    "font.family": "DejaVu Sans", "font.size": 8.5, "axes.labelsize": 8.5, "axes.titlesize": 9, "legend.fontsize": 8,
+    "xtick.labelsize": 8, "ytick.labelsize": 8, "axes.spines.top": False, "axes.spines.right": False,
+    "axes.linewidth": 0.7, "axes.edgecolor": "#333333", "axes.grid": True, "grid.color": "#e3e3e3",
+    "grid.linewidth": 0.6, "axes.axisbelow": True, "lines.linewidth": 1.5, "legend.frameon": False,
+    "svg.hashsalt": "dubio", "svg.fonttype": "path", "figure.constrained_layout.use": True, "figure.facecolor": "none",
+    "axes.facecolor": "none", "text.parse_math": False,
+}  # fmt: skip
 RESULTS = Path(__file__).resolve().parent.parent / "results"
 STAGES, ANSWERED = "stages.svg", "answered.svg"
 _KINDS = {"right": "Blues", "wrong": "Oranges"}

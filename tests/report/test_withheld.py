@@ -50,7 +50,8 @@ def test_three_wrong_rows_have_no_interval_and_every_place_says_why(full):
     assert table.count("(no interval)") == 2 * len(METHODS) - 1  # error ROC-AUC and gain; the reference has no gain
     assert f"error ROC-AUC, gain: {THREE}." in table
     page = render(few)
-    assert f"error ROC-AUC, %, difference to softmax response, percentage points, error PR-AUC, %, AURC: {THREE}." in page
+    columns = "error ROC-AUC, %, difference to softmax response, percentage points, error PR-AUC, %, AURC"
+    assert f"{columns}: {THREE}." in page
     assert "FPR at 95 % TPR, %: no interval holds with fewer than 100 wrong rows; there are 3." in page
     assert THREE in " ".join(verdict(few))
     assert {asdict(m)["why"] for m in few.metrics if m.metric == "aurc"} == {THREE}
