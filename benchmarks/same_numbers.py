@@ -132,7 +132,7 @@ def results(folder):
     """The tables of every committed grid, and the numbers of the pages that are written from results."""
     grids = sorted(path.parent for path in (ROOT / "results").glob("*/config.yaml"))
     found = {path.name: calls.shown(path, folder / "shown" / path.name, 20) for path in grids}
-    return {**found, **{f"page {name}": page(text) for name, text in calls.pages().items()}}
+    return {**found, **{f"page {name}": page(*found) for name, found in calls.pages().items()}}
 
 
 PARTS = {

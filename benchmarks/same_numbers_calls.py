@@ -30,6 +30,7 @@ METHODS = [
     "adue_calibration", "adue_cross_fitted", "probe", "probe_both", "probe_guarded", "probe_classwise",
     "refitted_train", "refitted_calibration", "refitted_both",
 ]  # fmt: skip
+PAGES = ("findings.md", "gotchas.md")
 FEW = ["softmax_response", "energy", "md", "probe_both", "adue_calibration"]
 MEASURES = [
     "response", "temperature", "entropy", "expected_entropy", "mutual_information", "variance", "variation_ratio",
@@ -150,10 +151,16 @@ def shown(results, out, draws):
 
 
 def pages():
-    """Path -> text of the pages that are generated from results/, and of the README."""
-    builder = runpy.run_path(str(ROOT / "docs" / "build.py"))
-    made = builder["pages"]()
-    return {name: made[name] for name in ("findings.md", "gotchas.md")} | {"README.md": builder["readme"]()}
+    """Page -> (template, text) of what is written from results/: what the template leaves open is computed."""
+    builder, docs, marks = (
+        runpy.run_path(str(ROOT / "docs" / "build.py")),
+        ROOT / "docs",
+        ("<!-- measured -->", "<!-- end -->"),
+    )
+    made, readme = builder["pages"](), builder["readme"]()
+    found = {name: ((docs / f"{name}.in").read_text(encoding="utf-8"), made[name]) for name in PAGES}
+    start, end = (readme.index(mark) for mark in ("<!-- measured -->", "<!-- end -->"))
+    return {**found, "README.md": (f"{readme[:start]}{{{{measured}}}}{readme[end:]}", readme)}
 
 
 def demo_tables(folder):

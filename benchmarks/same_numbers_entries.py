@@ -85,19 +85,26 @@ def figures(metrics):
     }
 
 
-def page(text):
-    """Numbers of a Markdown page: of each row of its tables, and of its prose; and, apart, a digest of its words."""
-    out, tables, prose, inside = {}, 0, [], False
-    for line in text.splitlines():
-        if not line.startswith("|"):
-            inside = False
-            prose += NUMBER.findall(line)
-            continue
-        if not inside:
-            inside, tables, row = True, tables + 1, 0
-        row += 1
-        out[f"table {tables:03d}/row {row:03d}"] = " ".join(NUMBER.findall(line))
-    return {**out, "prose": " ".join(prose), WORDS: hashlib.sha256(text.encode()).hexdigest()}
+def page(template, text):
+    """Numbers of what stands in a page where its template has a `{{name}}`: of each row of a table, and between tables;
+    and, apart, a digest of the words.
+    """
+    literal, *rest = re.split(r"\{\{(\w+)\}\}", template)
+    names, parts = rest[::2], [re.escape(literal), *(f"(.*?){re.escape(part)}" for part in rest[1::2])]
+    found = re.fullmatch("".join(parts), text, flags=re.DOTALL)
+    if found is None:
+        raise SystemExit("a generated page does not follow its template")
+    return {name: computed(part) for name, part in zip(names, found.groups(), strict=True)}
+
+
+def computed(text):
+    """Numbers of a computed piece of Markdown, row by row, and a digest of its words."""
+    lines, out = text.splitlines(), {}
+    rows = [NUMBER.findall(line) for line in lines if line.startswith("|")]
+    for number, found in enumerate((row for row in rows if row), 1):
+        out[f"row {number:03d}"] = " ".join(found)
+    said = [number for line in lines if not line.startswith("|") for number in NUMBER.findall(line)]
+    return {**out, "between tables": " ".join(said), WORDS: hashlib.sha256(text.encode()).hexdigest()}
 
 
 def compare(before, after, renamed=None):

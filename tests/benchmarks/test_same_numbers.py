@@ -82,11 +82,17 @@ def test_a_word_that_was_renamed_on_purpose_is_followed():
 def test_other_words_around_the_same_numbers_of_a_page_are_told_and_no_fault():
     from same_numbers_entries import page
 
-    text = "# Found 12 things\n\n| method | gain |\n|---|---|\n| md | +0.3 ± 0.1 |\n"
-    lines, same = compared(page(text), page(text.replace("things", "facts").replace("method", "score")))
-    assert (same, [line.split()[0] for line in lines[:-1]]) == (True, ["reworded"])
-    for old, new in (("0.3", "0.4"), ("+0.3", "-0.3"), ("12", "13"), ("0.1", "")):
-        assert not compared(page(text), page(text.replace(old, new)))[1]
+    template = "# Found 12 things\n\n{{table}}\n\nThat is all.\n"
+    table = "| method | gain |\n|---|---|\n| md | +0.3 ± 0.1 |\n\nOver 5 seeds."
+    before = page(template, template.replace("{{table}}", table))
+    for new in (table.replace("gain", "more"), table.replace("| ", "|  ").replace(" seeds", " runs")):
+        lines, same = compared(before, page(template, template.replace("{{table}}", new)))
+        assert (same, [line.split()[0] for line in lines[:-1]]) == (True, ["reworded"])
+    for old, new in (("0.3", "0.4"), ("+0.3", "-0.3"), ("0.1", ""), ("5", "6"), ("| md", "| 1 | md")):
+        assert not compared(before, page(template, template.replace("{{table}}", table.replace(old, new))))[1]
+    assert page("# 7\n{{table}}\nEnd.\n", f"# 7\n{table}\nEnd.\n") == before  # the prose is nobody's computation
+    with pytest.raises(SystemExit, match="does not follow its template"):
+        page(template, table)
 
 
 def test_numbers_of_facts_leave_out_times_hashes_and_sentences():
