@@ -152,11 +152,8 @@ def shown(results, out, draws):
 
 def pages():
     """Page -> (template, text) of what is written from results/: what the template leaves open is computed."""
-    builder, docs, marks = (
-        runpy.run_path(str(ROOT / "docs" / "build.py")),
-        ROOT / "docs",
-        ("<!-- measured -->", "<!-- end -->"),
-    )
+    docs = ROOT / "docs"
+    builder = runpy.run_path(str(docs / "build.py"))
     made, readme = builder["pages"](), builder["readme"]()
     found = {name: ((docs / f"{name}.in").read_text(encoding="utf-8"), made[name]) for name in PAGES}
     start, end = (readme.index(mark) for mark in ("<!-- measured -->", "<!-- end -->"))
