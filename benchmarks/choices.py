@@ -27,10 +27,10 @@ from dubio.measures import log_complement, log_mean, mutual_information, predict
 from dubio.metrics import Bootstrap, evaluate_system, roc_auc
 from dubio.models.extraction import batches, pad, tokenize
 from dubio.models.letters import Choices
-from dubio.posteriors.engine import StackEngine
-from dubio.posteriors.hosts import load_host
-from dubio.posteriors.parameters import LoraParameters, targets_of
-from dubio.posteriors.training import StackPlan, train_stack
+from dubio.posteriors.base_model import load_host
+from dubio.posteriors.engine.engine import StackEngine
+from dubio.posteriors.training.parameters import LoraParameters, targets_of
+from dubio.posteriors.training.trainer import StackPlan, train_stack
 
 LETTERS, LENGTH, BINS = "ABCD", 160, 12
 

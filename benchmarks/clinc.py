@@ -26,8 +26,8 @@ from dubio.measures import class_variance, log_complement, log_mean, mutual_info
 from dubio.metrics import roc_auc, spearman
 from dubio.models.extraction import Extraction, extract
 from dubio.models.loading import load
-from dubio.posteriors.hosts import load_host
-from dubio.posteriors.onto import make_mc_dropout, read_adapter
+from dubio.posteriors.base_model import load_host
+from dubio.posteriors.from_adapter import make_mc_dropout, read_adapter
 from dubio.posteriors.sampling import Sampler, sample
 from dubio.posteriors.store import load_posterior
 from dubio.posteriors.trained import PosteriorPlan, train_posterior

@@ -12,10 +12,10 @@ from dataclasses import replace
 
 from cases import SMOLLM2
 from dubio.adapters.targets import lora_targets
-from dubio.posteriors.hosts import load_host
-from dubio.posteriors.optimising import StackPlan
-from dubio.posteriors.parameters import LoraParameters, targets_of
-from dubio.posteriors.training import train_stack
+from dubio.posteriors.base_model import load_host
+from dubio.posteriors.training.optim import StackPlan
+from dubio.posteriors.training.parameters import LoraParameters, targets_of
+from dubio.posteriors.training.trainer import train_stack
 
 
 def main():

@@ -30,12 +30,19 @@ from dubio.measures import log_complement, log_mean
 from dubio.metrics import Bootstrap, evaluate_system
 from dubio.models.extraction import Extraction, extract
 from dubio.models.loading import load
-from dubio.posteriors.hosts import load_host
-from dubio.posteriors.onto import make_heads, make_laplace, make_laplace_lora, make_mc_dropout, make_tfb, read_adapter
+from dubio.posteriors.base_model import load_host
+from dubio.posteriors.engine.prefix_cache import Trunks, sharing_trunks
+from dubio.posteriors.from_adapter import (
+    make_heads,
+    make_laplace,
+    make_laplace_lora,
+    make_mc_dropout,
+    make_tfb,
+    read_adapter,
+)
 from dubio.posteriors.sampling import Sampler, sample
 from dubio.posteriors.store import load_posterior, seconds_and_bytes
 from dubio.posteriors.trained import PosteriorPlan, train_posterior
-from dubio.posteriors.trunk import Trunks, sharing_trunks
 from dubio.scores.logits.temperature import TemperatureScaledResponse
 
 QUIET = Extraction(show=False)

@@ -20,10 +20,10 @@ import torch
 from dubio.adapters.targets import lora_targets
 from dubio.adapters.training import LabelledTexts
 from dubio.demo.models import minilm_path, smollm2_gguf_path
-from dubio.posteriors.hosts import load_host
-from dubio.posteriors.optimising import StackPlan
-from dubio.posteriors.parameters import LoraParameters, targets_of
-from dubio.posteriors.training import train_stack
+from dubio.posteriors.base_model import load_host
+from dubio.posteriors.training.optim import StackPlan
+from dubio.posteriors.training.parameters import LoraParameters, targets_of
+from dubio.posteriors.training.trainer import train_stack
 
 BASES = {"minilm": minilm_path, "smollm2": smollm2_gguf_path}
 WAYS = {"empty": (1, False), "one": (1, False), "stacked": (None, False), "recomputed": (None, True)}

@@ -23,8 +23,8 @@ from transformers import AutoModelForSequenceClassification
 
 from dubio.demo.models import minilm_path
 from dubio.models.sites import find_site
-from dubio.posteriors.engine import StackEngine
-from dubio.posteriors.members import stack_of
+from dubio.posteriors.engine.engine import StackEngine
+from dubio.posteriors.from_peft import stack_of
 
 SIZES = ((1, 16), (8, 32), (32, 128))
 

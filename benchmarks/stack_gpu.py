@@ -27,12 +27,12 @@ from transformers import AutoModelForSequenceClassification, LlamaConfig, PreTra
 
 from dubio.adapters.training import LabelledTexts
 from dubio.models.sites import find_site
-from dubio.posteriors.engine import StackEngine
-from dubio.posteriors.hosts import load_host
-from dubio.posteriors.members import stack_of
-from dubio.posteriors.optimising import StackPlan
-from dubio.posteriors.parameters import LoraParameters, targets_of
-from dubio.posteriors.training import train_stack
+from dubio.posteriors.base_model import load_host
+from dubio.posteriors.engine.engine import StackEngine
+from dubio.posteriors.from_peft import stack_of
+from dubio.posteriors.training.optim import StackPlan
+from dubio.posteriors.training.parameters import LoraParameters, targets_of
+from dubio.posteriors.training.trainer import train_stack
 from stack import loop
 
 SHAPE = {"hidden_size": 576, "num_hidden_layers": 30, "num_attention_heads": 9, "num_key_value_heads": 3,

@@ -26,10 +26,10 @@ from dubio.demo.models import minilm_path
 from dubio.files import write_json
 from dubio.measures import log_complement, log_mean, mutual_information, predictive_entropy
 from dubio.metrics import roc_auc
-from dubio.posteriors.hosts import load_host
-from dubio.posteriors.optimising import StackPlan
-from dubio.posteriors.parameters import LoraParameters, fresh_layers, targets_of
-from dubio.posteriors.training import train_stack
+from dubio.posteriors.base_model import load_host
+from dubio.posteriors.training.optim import StackPlan
+from dubio.posteriors.training.parameters import LoraParameters, fresh_layers, targets_of
+from dubio.posteriors.training.trainer import train_stack
 from posteriors import tables_of
 
 

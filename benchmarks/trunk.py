@@ -23,10 +23,10 @@ import torch
 from dubio.adapters.training import LabelledTexts, TrainingPlan
 from dubio.demo.models import smollm2_gguf_path
 from dubio.models.loading import load
-from dubio.posteriors.onto import make_tfb, read_adapter
+from dubio.posteriors.engine.prefix_cache import Trunks
+from dubio.posteriors.from_adapter import make_tfb, read_adapter
 from dubio.posteriors.trained import PosteriorPlan, train_posterior
-from dubio.posteriors.training import train_stack
-from dubio.posteriors.trunk import Trunks
+from dubio.posteriors.training.trainer import train_stack
 
 WORDS = ["good", "bad", "film", "plot", "and", "the"]
 
@@ -99,10 +99,12 @@ def main():
                 before = clock.seconds
                 with ExitStack() as leaving:
                     if way == "old" and name == "tail":
-                        leaving.enter_context(patch("dubio.posteriors.engine.tail_of", lambda _: None))
+                        leaving.enter_context(patch("dubio.posteriors.engine.engine.tail_of", lambda _: None))
                     elif way == "old":
-                        leaving.enter_context(patch("dubio.posteriors.onto.Trunks", lambda: Trunks(0)))
-                        apart = patch("dubio.posteriors.training.sharing_trunks", lambda: nullcontext(Before(rows)))
+                        leaving.enter_context(patch("dubio.posteriors.from_adapter.Trunks", lambda: Trunks(0)))
+                        apart = patch(
+                            "dubio.posteriors.training.trainer.sharing_trunks", lambda: nullcontext(Before(rows))
+                        )
                         leaving.enter_context(apart)
                     job()
                 spent.append(clock.seconds - before)

@@ -128,7 +128,7 @@ def posteriors() -> str:
     for entry in POSTERIORS.values():
         homes.setdefault(entry.target.partition(":")[0], []).append(entry.name)
     for home, names in homes.items():
-        text = import_module(f"dubio.posteriors.{home}").__doc__ or ""
+        text = import_module(f"dubio.posteriors.methods.{home}").__doc__ or ""
         parts += [f"## {', '.join(f'`{name}`' for name in names)}", cleandoc(text)]
     return "\n\n".join(parts) + "\n"
 

@@ -10,7 +10,7 @@ import torch
 
 from dubio.artifacts import store
 from dubio.artifacts.store import load_artifact, save_artifact
-from dubio.posteriors.mc_dropout import McDropout
+from dubio.posteriors.methods.mc_dropout import McDropout
 from dubio.posteriors.store import Stored, load_posterior, save_posterior
 from dubio.writers import tidy, turn
 from planted_artifact import made

@@ -17,7 +17,7 @@ from dubio.log_space import log_softmax
 from dubio.models.cache import StoredRepresentations, is_shard, save_arrays, save_shard
 from dubio.models.extraction import Extraction, extract
 from dubio.models.loading import load
-from dubio.posteriors.mc_dropout import McDropout
+from dubio.posteriors.methods.mc_dropout import McDropout
 from dubio.posteriors.store import Stored, load_posterior, save_posterior
 from models.tiny import TEXTS, save_adapter, save_base
 

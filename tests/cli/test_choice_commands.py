@@ -12,7 +12,7 @@ from pyarrow import parquet
 from dubio.data.tables import read_table
 from dubio.models.extraction import extract
 from dubio.models.loading import load
-from dubio.posteriors.hosts import host_under
+from dubio.posteriors.base_model import host_under
 from dubio.posteriors.sampling import Sampler, sample
 from dubio.posteriors.store import load_posterior
 from models.letters_tiny import causal, last_logits, letter_tokenizer, save_causal, save_causal_adapter

@@ -12,7 +12,7 @@ from dubio.data.tables import table_of
 from dubio.errors import DubioError
 from dubio.measures import log_mean
 from dubio.models.loading import load
-from dubio.posteriors.hosts import load_host
+from dubio.posteriors.base_model import load_host
 from dubio.posteriors.registry import POSTERIORS
 from dubio.posteriors.sampling import Sampler, sample
 from dubio.posteriors.store import load_posterior

@@ -21,10 +21,10 @@ from dubio.metrics import ece
 from dubio.models.cache import map_arrays
 from dubio.models.extraction import Extraction, extract
 from dubio.models.loading import load
-from dubio.posteriors.folds import fold_numbers
-from dubio.posteriors.hosts import host_under
+from dubio.posteriors.base_model import host_under
 from dubio.posteriors.sampling import Sampler, sample
 from dubio.posteriors.store import load_posterior
+from dubio.posteriors.training.folds import fold_numbers
 from tiny_classifier import save_base
 
 

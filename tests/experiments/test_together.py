@@ -12,8 +12,9 @@ from dubio.errors import DubioError
 from dubio.experiments import making
 from dubio.experiments.running import LocalExecutor
 from dubio.experiments.together import alike
-from dubio.posteriors import together, training
-from dubio.posteriors.engine import StackEngine
+from dubio.posteriors import train_seeds as together
+from dubio.posteriors.engine.engine import StackEngine
+from dubio.posteriors.training import trainer as training
 
 
 def adapters(folder):

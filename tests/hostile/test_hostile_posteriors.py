@@ -7,8 +7,8 @@ import torch
 
 from dubio.cli.common import Session
 from dubio.errors import DubioError
-from dubio.posteriors.drawn import check_stack
-from dubio.posteriors.stack import AdapterStack, Dense, LowRank
+from dubio.posteriors.engine.stack import AdapterStack, Dense, LowRank
+from dubio.posteriors.engine.stack_check import check_stack
 
 
 class Base(torch.nn.Module):

@@ -9,7 +9,7 @@ from safetensors.numpy import save_file
 
 from dubio.models.extraction import Extraction
 from dubio.models.loading import load
-from dubio.posteriors.hosts import host_under
+from dubio.posteriors.base_model import host_under
 from dubio.posteriors.sampling import Sampler, sample
 from dubio.posteriors.store import load_posterior
 

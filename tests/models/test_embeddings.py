@@ -10,8 +10,8 @@ from safetensors.torch import load_file, save_file
 from dubio.errors import DubioError
 from dubio.models.extraction import extract
 from dubio.models.loading import load
-from dubio.posteriors.hosts import host_under
-from dubio.posteriors.onto import read_adapter
+from dubio.posteriors.base_model import host_under
+from dubio.posteriors.from_adapter import read_adapter
 from models.options import PLAIN, ROWS, expected, make, quiet, snug
 from models.tiny import refused, tokenizer
 

@@ -16,7 +16,7 @@ from dubio.models.base import load_base
 from dubio.models.extraction import extract, pad, tokenize
 from dubio.models.letters import Choices, as_choices, letter_ids
 from dubio.models.loading import load
-from dubio.posteriors.onto import read_adapter
+from dubio.posteriors.from_adapter import read_adapter
 from models.letters_tiny import (
     LETTERS,
     QUESTIONS,

@@ -11,7 +11,7 @@ from dubio.models.adapter_files import find_adapter
 from dubio.models.base import base_hash
 from dubio.models.loading import load
 from dubio.models.locating import at_revision, is_path, may_be_hub_id, name_base, split_revision
-from dubio.posteriors.hosts import host_under
+from dubio.posteriors.base_model import host_under
 from models.hub import publish
 from models.tiny import adapter_folder, base_folder, padded, reference, refused, save_adapter, save_base, settings
 

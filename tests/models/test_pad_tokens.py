@@ -16,8 +16,8 @@ from dubio.errors import DubioError
 from dubio.models.extraction import Extraction, extract, pad, tokenize
 from dubio.models.letters import as_choices, letter_ids
 from dubio.models.loading import load
-from dubio.posteriors.engine import StackEngine
-from dubio.posteriors.onto import read_adapter
+from dubio.posteriors.engine.engine import StackEngine
+from dubio.posteriors.from_adapter import read_adapter
 from models.letters_tiny import letter_tokenizer
 from models.tiny import CLASSES, DECODERS, save_adapter, save_base, tokenizer
 

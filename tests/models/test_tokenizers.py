@@ -13,7 +13,7 @@ from dubio.errors import DubioError
 from dubio.models.extraction import Extraction, extract, pad, tokenize
 from dubio.models.loading import load
 from dubio.models.tokenizers import SENTENCES, check_words, unknown_share
-from dubio.posteriors.hosts import host_under
+from dubio.posteriors.base_model import host_under
 from models.options import TOKENIZERS, bare
 from models.tiny import (
     CONFIGS,

@@ -9,10 +9,10 @@ from tiny_runs import PLAN, parameters, rows
 from torch.distributions import Normal, kl_divergence
 
 from dubio.errors import DubioError
-from dubio.posteriors.blob import Blob, BlobParameters, gaussian_kl, implicit_step
-from dubio.posteriors.forms import facts_of, form_of
-from dubio.posteriors.stack import AdapterStack, Layout, LowRank, StackedLinear
-from dubio.posteriors.training import _Run
+from dubio.posteriors.engine.stack import AdapterStack, Layout, LowRank, StackedLinear
+from dubio.posteriors.methods.blob import Blob, BlobParameters, gaussian_kl, implicit_step
+from dubio.posteriors.training.parametrisation import facts_of, form_of
+from dubio.posteriors.training.trainer import _Run
 
 
 def generators(count, seed=0):

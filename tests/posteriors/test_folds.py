@@ -10,12 +10,13 @@ from tiny_runs import CLASSES, PLAN, parameters, rows
 from dubio.adapters.training import LabelledTexts
 from dubio.errors import DubioError
 from dubio.models.extraction import Extraction
-from dubio.posteriors.folds import KFold, fold_numbers, rows_of_members, sample_held_out
-from dubio.posteriors.forms import facts_of
-from dubio.posteriors.hosts import hashes_of
-from dubio.posteriors.sampling import Sampler, sample
+from dubio.posteriors.base_model import hashes_of
+from dubio.posteriors.methods.kfold import KFold
+from dubio.posteriors.sampling import Sampler, sample, sample_held_out
 from dubio.posteriors.store import Stored
-from dubio.posteriors.training import _Run, train_stack
+from dubio.posteriors.training.folds import fold_numbers, rows_of_members
+from dubio.posteriors.training.parametrisation import facts_of
+from dubio.posteriors.training.trainer import _Run, train_stack
 
 FOLDED = replace(PLAN, folds=True)
 QUIET = Extraction(show=False)

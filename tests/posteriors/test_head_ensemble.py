@@ -8,7 +8,7 @@ from torch.nn.functional import cross_entropy
 
 from dubio.errors import DubioError
 from dubio.measures import log_mean, mutual_information
-from dubio.posteriors.heads import fit_heads
+from dubio.posteriors.methods.head_ensemble import fit_heads
 
 BODY = {"layer/x.a": torch.randn(1, 2, 6, generator=torch.Generator().manual_seed(0))}
 

@@ -10,10 +10,10 @@ from tiny_runs import parameters
 from dubio.adapters.training import LabelledTexts
 from dubio.errors import DubioError
 from dubio.models.extraction import pad, tokenize
-from dubio.posteriors.curvature import Block, row_jacobians, shortened
-from dubio.posteriors.engine import StackEngine
-from dubio.posteriors.laplace_lora import LaplaceLora, fit_laplace_lora
-from dubio.posteriors.stack import AdapterStack, Layout, StackedLinear
+from dubio.posteriors.engine.engine import StackEngine
+from dubio.posteriors.engine.jacobians import Block, row_jacobians, shortened
+from dubio.posteriors.engine.stack import AdapterStack, Layout, StackedLinear
+from dubio.posteriors.methods.laplace_lora import LaplaceLora, fit_laplace_lora
 from models.tiny import CLASSES, TEXTS
 
 ROWS = LabelledTexts(TEXTS, None, np.array([0, 1, 2, 0, 1, 2, 0]), "seven")

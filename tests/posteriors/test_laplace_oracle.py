@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 
-from dubio.posteriors.laplace import fit_laplace
+from dubio.posteriors.methods.laplace import fit_laplace
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")

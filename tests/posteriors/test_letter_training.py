@@ -13,10 +13,10 @@ from dubio.adapters.targets import lora_targets
 from dubio.adapters.training import LabelledTexts
 from dubio.data.prompts import PromptTemplate
 from dubio.models.letters import Choices
-from dubio.posteriors.forms import facts_of, form_of
-from dubio.posteriors.hosts import load_host
-from dubio.posteriors.parameters import LoraParameters, XsParameters, targets_of
-from dubio.posteriors.training import StackPlan, _Run, validate
+from dubio.posteriors.base_model import load_host
+from dubio.posteriors.training.parameters import LoraParameters, XsParameters, targets_of
+from dubio.posteriors.training.parametrisation import facts_of, form_of
+from dubio.posteriors.training.trainer import StackPlan, _Run, validate
 from models.letters_tiny import causal, causal_base, last_logits, letter_tokenizer
 from models.tiny import WORDS
 

@@ -8,15 +8,15 @@ from test_laplace_lora import ROWS, chosen, jacobian, tiny
 from dubio.adapters.training import LabelledTexts
 from dubio.measures import log_mean
 from dubio.models.extraction import Extraction, pad, tokenize
-from dubio.posteriors.curvature import names_of, wide_of
-from dubio.posteriors.engine import StackEngine
-from dubio.posteriors.forms import facts_of
-from dubio.posteriors.hosts import hashes_of
-from dubio.posteriors.laplace_lora import LaplaceLora, fit_laplace_lora
-from dubio.posteriors.linearised import LinearEngine
-from dubio.posteriors.onto import LINEAR_SAMPLES, Source, make_laplace_lora
+from dubio.posteriors.base_model import hashes_of
+from dubio.posteriors.engine.engine import StackEngine
+from dubio.posteriors.engine.jacobians import names_of, wide_of
+from dubio.posteriors.engine.linearised import LinearEngine
+from dubio.posteriors.from_adapter import LINEAR_SAMPLES, Source, make_laplace_lora
+from dubio.posteriors.methods.laplace_lora import LaplaceLora, fit_laplace_lora
 from dubio.posteriors.sampling import Sampler, sample, sample_both
 from dubio.posteriors.store import Stored, load_posterior, save_posterior
+from dubio.posteriors.training.parametrisation import facts_of
 from models.tiny import TEXTS
 
 QUIET = Extraction(show=False)
@@ -89,7 +89,7 @@ def test_many_samples_have_the_moments_that_the_paper_draws_from():
 
 def test_held_out_rows_are_searched_by_the_very_predictions(monkeypatch):
     """Several prior precisions by one pass give what each gives alone."""
-    monkeypatch.setattr("dubio.posteriors.onto.SEARCH_SAMPLES", 6)
+    monkeypatch.setattr("dubio.posteriors.from_adapter.SEARCH_SAMPLES", 6)
     engine, host = tiny()
     source = Source(engine.stack, host, 0.0, "digest")
     made = make_laplace_lora(source, ROWS, ROWS, structure="diag", samples=6)

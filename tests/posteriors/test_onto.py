@@ -14,7 +14,7 @@ from dubio.errors import DubioError, ProofError
 from dubio.models.base import load_base
 from dubio.models.extraction import Extraction, extract
 from dubio.models.loading import load
-from dubio.posteriors.onto import make_mc_dropout, make_tfb, read_adapter
+from dubio.posteriors.from_adapter import make_mc_dropout, make_tfb, read_adapter
 from dubio.posteriors.sampling import Sampler, sample
 from models.tiny import CLASSES, FAMILIES, TEXTS, adapter_folder, base_folder, save_adapter, tokenizer
 
@@ -64,11 +64,14 @@ def test_the_adapters_own_tokenizer_is_used(tmp_path):
 
 
 def test_tfb_reads_rows_of_all_classes_of_a_sorted_table(monkeypatch):
-    monkeypatch.setattr("dubio.posteriors.onto.SEARCH_ROWS", 6)
+    monkeypatch.setattr("dubio.posteriors.from_adapter.SEARCH_ROWS", 6)
     seen = []
-    monkeypatch.setattr(
-        "dubio.posteriors.onto.sample", lambda s, texts, *rest, f=sample: seen.append(list(texts)) or f(s, texts, *rest)
-    )
+
+    def noted(sampler, texts, *rest):
+        seen.append(list(texts))
+        return sample(sampler, texts, *rest)
+
+    monkeypatch.setattr("dubio.posteriors.from_adapter.sample", noted)
     model = load(adapter_folder("bert"))
     texts = [f"{TEXTS[i % 7]} {i}" for i in range(60)]
     labels = torch.arange(60).numpy() // 20

@@ -6,18 +6,18 @@ import torch
 from torch.func import functional_call
 
 from dubio.errors import ArtifactError, DubioError
-from dubio.posteriors.blob import Blob
-from dubio.posteriors.ensemble import Ensemble
-from dubio.posteriors.folds import KFold
-from dubio.posteriors.heads import fit_heads
-from dubio.posteriors.laplace import best_precision, fit_laplace, held_out_nll, searched
-from dubio.posteriors.laplace_lora import LaplaceLora
-from dubio.posteriors.mc_dropout import McDropout
-from dubio.posteriors.rank_dropout import RankDropout
+from dubio.posteriors.methods.blob import Blob
+from dubio.posteriors.methods.ensemble import Ensemble
+from dubio.posteriors.methods.head_ensemble import fit_heads
+from dubio.posteriors.methods.kfold import KFold
+from dubio.posteriors.methods.laplace import best_precision, fit_laplace, held_out_nll, searched
+from dubio.posteriors.methods.laplace_lora import LaplaceLora
+from dubio.posteriors.methods.mc_dropout import McDropout
+from dubio.posteriors.methods.rank_dropout import RankDropout
+from dubio.posteriors.methods.swag import Moments, Swag
+from dubio.posteriors.methods.tfb import Tfb
 from dubio.posteriors.registry import POSTERIORS, get_posterior
 from dubio.posteriors.store import Stored, find_posteriors, load_posterior, save_posterior
-from dubio.posteriors.swag import Moments, Swag
-from dubio.posteriors.tfb import Tfb
 
 
 def lora(members=1, seed=0, width=6, out=5, rank=3):
@@ -238,7 +238,7 @@ def test_held_out_rows_choose_the_prior_precision_of_a_last_layer():
 
 def test_the_whole_matrix_of_a_large_layer_is_refused(monkeypatch):
     head, values, features, _ = last_layer()
-    monkeypatch.setattr("dubio.posteriors.laplace.FULL", 20)
+    monkeypatch.setattr("dubio.posteriors.methods.laplace.FULL", 20)
     with pytest.raises(DubioError, match="3 classes by 7 inputs is too large; use structure kron"):
         fit_laplace(values, head, features, structure="full", tau=1.0)
 

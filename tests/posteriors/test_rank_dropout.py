@@ -9,15 +9,15 @@ from scipy.integrate import quad
 from tiny_runs import PLAN, parameters, rows
 
 from dubio.errors import DubioError
-from dubio.posteriors.forms import facts_of, form_of
-from dubio.posteriors.rank_dropout import (
+from dubio.posteriors.methods.rank_dropout import (
     RankDropout,
     RankDropoutParameters,
     gauged,
     log_uniform_kl,
     rank_scores,
 )  # fmt: skip
-from dubio.posteriors.training import _Run
+from dubio.posteriors.training.parametrisation import facts_of, form_of
+from dubio.posteriors.training.trainer import _Run
 
 
 def integral(log_alpha):

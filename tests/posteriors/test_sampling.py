@@ -10,14 +10,14 @@ import torch
 from dubio.errors import DubioError
 from dubio.models.cache import StoredRepresentations, map_arrays
 from dubio.models.extraction import Extraction, extract_to
-from dubio.posteriors.engine import StackEngine
-from dubio.posteriors.forms import facts_of, form_of
-from dubio.posteriors.hosts import hashes_of, load_host
-from dubio.posteriors.mc_dropout import McDropout
-from dubio.posteriors.parameters import LoraParameters, XsParameters, targets_of
+from dubio.posteriors.base_model import hashes_of, load_host
+from dubio.posteriors.engine.engine import StackEngine
+from dubio.posteriors.methods.mc_dropout import McDropout
+from dubio.posteriors.methods.swag import Moments
 from dubio.posteriors.sampling import Sampler, sample, sample_both, sample_to
 from dubio.posteriors.store import Stored
-from dubio.posteriors.swag import Moments
+from dubio.posteriors.training.parameters import LoraParameters, XsParameters, targets_of
+from dubio.posteriors.training.parametrisation import facts_of, form_of
 from models.tiny import CLASSES, TEXTS, base_folder, save_base
 
 QUIET = Extraction(show=False)

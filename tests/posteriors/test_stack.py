@@ -9,9 +9,9 @@ import torch
 from dubio.errors import DubioError
 from dubio.models.base import load_base
 from dubio.models.sites import find_site
-from dubio.posteriors.engine import StackEngine
-from dubio.posteriors.members import stack_of
-from dubio.posteriors.stack import AdapterStack, Layout, LowRank
+from dubio.posteriors.engine.engine import StackEngine
+from dubio.posteriors.engine.stack import AdapterStack, Layout, LowRank
+from dubio.posteriors.from_peft import stack_of
 from models.tiny import CLASSES, FAMILIES, TEXTS, base_folder, reference, root, save_adapter, tokenizer
 
 MEMBERS = 3
@@ -115,9 +115,9 @@ def test_padding_side_and_batch_do_not_matter(family):
 def test_folded_and_thin_products_agree(family, monkeypatch):
     engine, _ = engine_of(family)
     batch = batch_of(family)
-    monkeypatch.setattr("dubio.posteriors.stack.FOLD_TOKENS", 10**9)
+    monkeypatch.setattr("dubio.posteriors.engine.stack.FOLD_TOKENS", 10**9)
     _, thin = engine.forward(batch)
-    monkeypatch.setattr("dubio.posteriors.stack.FOLD_TOKENS", 1)
+    monkeypatch.setattr("dubio.posteriors.engine.stack.FOLD_TOKENS", 1)
     _, folded = engine.forward(batch)
     torch.testing.assert_close(folded, thin, atol=1e-5, rtol=1e-5)
     assert not torch.equal(folded, thin)

@@ -14,17 +14,17 @@ from dubio.adapters.training import TrainingPlan
 from dubio.errors import DubioError
 from dubio.models.base import load_base
 from dubio.models.extraction import pad, tokenize
-from dubio.posteriors.blob import BlobParameters
-from dubio.posteriors.engine import StackEngine
-from dubio.posteriors.hosts import load_host
-from dubio.posteriors.optimising import kl_share
-from dubio.posteriors.parameters import LoraParameters, XsParameters, fresh_layers, targets_of
-from dubio.posteriors.rank_dropout import RankDropoutParameters
-from dubio.posteriors.stack import AdapterStack, Layout, LowRank
-from dubio.posteriors.swag import Moments
+from dubio.posteriors.base_model import load_host
+from dubio.posteriors.engine.engine import StackEngine
+from dubio.posteriors.engine.prefix_cache import Trunks, sharing_trunks
+from dubio.posteriors.engine.stack import AdapterStack, Layout, LowRank
+from dubio.posteriors.methods.blob import BlobParameters
+from dubio.posteriors.methods.rank_dropout import RankDropoutParameters
+from dubio.posteriors.methods.swag import Moments
 from dubio.posteriors.trained import PosteriorPlan, stack_plan
-from dubio.posteriors.training import _Run, product_penalty, train_stack
-from dubio.posteriors.trunk import Trunks, sharing_trunks
+from dubio.posteriors.training.optim import kl_share
+from dubio.posteriors.training.parameters import LoraParameters, XsParameters, fresh_layers, targets_of
+from dubio.posteriors.training.trainer import _Run, product_penalty, train_stack
 from models.tiny import CLASSES, base_folder
 
 

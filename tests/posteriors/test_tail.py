@@ -9,9 +9,9 @@ import torch
 from tiny_runs import parameters, rows
 
 from dubio.models.extraction import pad, tokenize
-from dubio.posteriors.engine import StackEngine
-from dubio.posteriors.stack import Layout
-from dubio.posteriors.tail import tail_of
+from dubio.posteriors.engine.engine import StackEngine
+from dubio.posteriors.engine.last_token import tail_of
+from dubio.posteriors.engine.stack import Layout
 
 MLP = {
     "llama": "q_proj,gate_proj,down_proj", "qwen2": "k_proj,up_proj", "qwen3": "v_proj,up_proj,down_proj",
@@ -58,7 +58,7 @@ def test_of_a_decoder_the_last_token_alone_gives_the_same_features_and_gradients
     handle = module.register_forward_hook(lambda _, args, out: lengths.append((args[0].shape[1], out.shape[1])))
     found, again = told(made, values, batch, own_rows), told(made, values, batch, own_rows, recompute=True)
     assert set(lengths) == {(1, 1)}
-    monkeypatch.setattr("dubio.posteriors.engine.tail_of", lambda _: None)
+    monkeypatch.setattr("dubio.posteriors.engine.engine.tail_of", lambda _: None)
     expected = told(made, values, batch, own_rows)
     handle.remove()
     assert lengths[-1] == (batch["input_ids"].shape[1],) * 2
@@ -73,7 +73,7 @@ def test_of_an_encoder_the_first_token_alone_gives_the_same_features_and_gradien
     module = tail_of(made.host.model).module
     handle = module.register_forward_hook(lambda _, __, out: lengths.append(out.shape[1]))
     found = told(made, values, batch)
-    monkeypatch.setattr("dubio.posteriors.engine.tail_of", lambda _: None)
+    monkeypatch.setattr("dubio.posteriors.engine.engine.tail_of", lambda _: None)
     expected = told(made, values, batch)
     handle.remove()
     assert lengths == [1, batch["input_ids"].shape[1]]

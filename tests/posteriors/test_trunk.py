@@ -11,14 +11,14 @@ from dubio.adapters.targets import lora_targets
 from dubio.adapters.training import TrainingPlan
 from dubio.models.extraction import Extraction, pad, tokenize
 from dubio.models.loading import load
-from dubio.posteriors.engine import StackEngine
-from dubio.posteriors.onto import make_laplace_lora, make_tfb, read_adapter
-from dubio.posteriors.parameters import XsParameters, targets_of
+from dubio.posteriors.engine.engine import StackEngine
+from dubio.posteriors.engine.prefix_cache import Trunks, sharing_trunks
+from dubio.posteriors.from_adapter import make_laplace_lora, make_tfb, read_adapter
 from dubio.posteriors.sampling import Sampler, sample
 from dubio.posteriors.store import load_posterior
 from dubio.posteriors.trained import PosteriorPlan, train_posterior
-from dubio.posteriors.training import train_stack
-from dubio.posteriors.trunk import Trunks, sharing_trunks
+from dubio.posteriors.training.parameters import XsParameters, targets_of
+from dubio.posteriors.training.trainer import train_stack
 from models.tiny import CLASSES, base_folder, save_base
 
 QUIET = Extraction(show=False)

@@ -7,9 +7,9 @@ import torch
 
 from dubio.adapters.targets import lora_targets
 from dubio.adapters.training import LabelledTexts
-from dubio.posteriors.hosts import load_host
-from dubio.posteriors.parameters import LoraParameters, fresh_layers, targets_of
-from dubio.posteriors.training import StackPlan, _Run
+from dubio.posteriors.base_model import load_host
+from dubio.posteriors.training.parameters import LoraParameters, fresh_layers, targets_of
+from dubio.posteriors.training.trainer import StackPlan, _Run
 from models.tiny import CLASSES, WORDS, base_folder
 
 PLAN = StackPlan(seeds=(3, 4, 5), learning_rate=5e-3, weight_decay=0.05, epochs=5, batch_size=8, show=False)

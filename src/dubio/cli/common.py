@@ -29,7 +29,7 @@ from dubio.models.lengths import most, told
 from dubio.models.letters import Choices, asked_choices, choices_of
 from dubio.models.loading import AdaptedModel, load
 from dubio.models.locating import may_be_hub_id, no_folder
-from dubio.posteriors.hosts import host_under
+from dubio.posteriors.base_model import host_under
 from dubio.posteriors.sampling import Sampler, sampler_of
 from dubio.posteriors.store import Stored
 from dubio.showing import tell

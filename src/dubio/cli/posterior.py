@@ -15,7 +15,7 @@ from dubio.data.tables import TextTable
 from dubio.errors import DubioError
 from dubio.files import check_folder
 from dubio.models.locating import no_folder
-from dubio.posteriors.onto import (
+from dubio.posteriors.from_adapter import (
     Source,
     make_heads,
     make_laplace,

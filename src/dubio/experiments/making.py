@@ -31,13 +31,12 @@ from dubio.models.cache import read_arrays, save_arrays
 from dubio.models.extraction import Extraction, extract
 from dubio.models.letters import Choices, as_choices
 from dubio.models.loading import AdaptedModel, load
-from dubio.posteriors import onto
-from dubio.posteriors.folds import sample_held_out
-from dubio.posteriors.hosts import host_under
-from dubio.posteriors.sampling import Sampler, sample_both
+from dubio.posteriors import from_adapter as onto
+from dubio.posteriors.base_model import host_under
+from dubio.posteriors.engine.prefix_cache import Trunks, sharing_trunks
+from dubio.posteriors.sampling import Sampler, sample_both, sample_held_out
 from dubio.posteriors.store import Stored, load_posterior, save_posterior, seconds_and_bytes
 from dubio.posteriors.trained import PosteriorPlan, train_posterior
-from dubio.posteriors.trunk import Trunks, sharing_trunks
 from dubio.safe_reading import FACTS, read_object
 from dubio.workflow.rows import labelled
 from dubio.workflow.tables import cut_rows

@@ -10,7 +10,7 @@ from typing import Any, get_type_hints
 
 from dubio.adapters.training import range_of
 from dubio.errors import DubioError
-from dubio.posteriors.heads import fit_heads
+from dubio.posteriors.methods.head_ensemble import fit_heads
 from dubio.posteriors.registry import PosteriorEntry
 from dubio.posteriors.trained import PosteriorPlan, idle_settings
 

@@ -13,7 +13,7 @@ from dubio.experiments.making import adapter_inputs
 from dubio.experiments.steps import Step
 from dubio.experiments.store import StepStore
 from dubio.files import sha256_json
-from dubio.posteriors.together import train_seeds
+from dubio.posteriors.train_seeds import train_seeds
 
 
 def alike(steps: Sequence[Step]) -> list[list[Step]]:

@@ -21,7 +21,7 @@ class PosteriorEntry:
     def load(self) -> Any:
         """The class."""
         module, _, name = self.target.partition(":")
-        return getattr(import_module(f"dubio.posteriors.{module}"), name)
+        return getattr(import_module(f"dubio.posteriors.methods.{module}"), name)
 
 
 POSTERIORS: dict[str, PosteriorEntry] = {
@@ -29,7 +29,7 @@ POSTERIORS: dict[str, PosteriorEntry] = {
     for entry in (
         PosteriorEntry("ensemble", "LoRA ensemble", "ensemble:Ensemble", True, "M trainings at once, M adapters",
                        "arXiv 2402.12264"),
-        PosteriorEntry("kfold", "K-fold adapters", "folds:KFold", True, "K trainings at once, K adapters",
+        PosteriorEntry("kfold", "K-fold adapters", "kfold:KFold", True, "K trainings at once, K adapters",
                        "arXiv 1905.02928"),
         PosteriorEntry("swag_lora", "SWAG-LoRA", "swag:Swag", True, "one training; |A, B| (k + 2) numbers",
                        "arXiv 2405.03425"),
@@ -40,8 +40,8 @@ POSTERIORS: dict[str, PosteriorEntry] = {
                        "one training; r more numbers a layer", "BayesLoRA v3, arXiv 2506.22809"),
         PosteriorEntry("mc_dropout", "MC-dropout in the adapter", "mc_dropout:McDropout", False, "nothing to train",
                        "BayesLoRA, arXiv 2506.22809"),
-        PosteriorEntry("heads", "Ensemble of heads", "heads:HeadEnsemble", False, "seconds; one pass for all samples",
-                       "arXiv 1612.01474"),
+        PosteriorEntry("heads", "Ensemble of heads", "head_ensemble:HeadEnsemble", False,
+                       "seconds; one pass for all samples", "arXiv 1612.01474"),
         PosteriorEntry("tfb", "TFB", "tfb:Tfb", False, "a search of minutes", "arXiv 2412.05723"),
         PosteriorEntry("laplace", "Last-layer Laplace", "laplace:Laplace", False, "one pass over train",
                        "arXiv 2106.14806, 2308.13111"),

@@ -6,7 +6,7 @@ run resumes with the missing ones.
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -22,13 +22,14 @@ from dubio.models.cache_limit import use
 from dubio.models.extraction import Block, Extraction, batches, blocks_of, pad, shard_key, tokenize, width_of
 from dubio.models.loading import AdaptedModel
 from dubio.models.threads import alone
-from dubio.posteriors.drawn import check_stack
-from dubio.posteriors.engine import StackEngine
-from dubio.posteriors.forms import form_of
-from dubio.posteriors.linearised import LinearEngine
-from dubio.posteriors.stack import moved
+from dubio.posteriors.engine.engine import StackEngine
+from dubio.posteriors.engine.linearised import LinearEngine
+from dubio.posteriors.engine.prefix_cache import Trunks
+from dubio.posteriors.engine.stack import moved
+from dubio.posteriors.engine.stack_check import check_stack
 from dubio.posteriors.store import Stored
-from dubio.posteriors.trunk import Trunks
+from dubio.posteriors.training.folds import fold_numbers
+from dubio.posteriors.training.parametrisation import form_of
 from dubio.progress import progress
 from dubio.safe_reading import short
 
@@ -191,3 +192,23 @@ def _is_whole(path: Path, sampler: Sampler, rows: int) -> bool:
               "log_probabilities": (np.dtype(np.float32), (count, rows, len(host.labels))),
               "seconds": (np.dtype(np.float64), (1,))}  # fmt: skip
     return {name: (value.dtype, value.shape) for name, value in arrays.items()} == wanted
+
+
+def sample_held_out(
+    sampler: Sampler, texts: Sequence[str], pairs: Sequence[str] | None = None, how: Extraction | None = None
+) -> tuple[Float32, Float32]:
+    """(features `[N, d]`, log-probabilities `[1, N, C]`) of training rows, each by the member that has not seen it."""
+    sampler = replace(sampler, trunks=None)  # each row is seen by one member only: there is nothing to read once
+    engine, found = sampler.engine(), dict[int, tuple[Float32, Float32]]()
+    if len(engine.stack) != sampler.stored.samples:  # rows are dealt among those that were trained
+        raise DubioError(f"K-fold adapters judge their rows all together: draw {sampler.stored.samples}, not fewer")
+    fold = fold_numbers(texts, pairs, len(engine.stack))
+    for m in range(len(engine.stack)):
+        at = np.flatnonzero(fold == m)
+        if len(at):
+            alone = replace(engine, stack=engine.stack.take(slice(m, m + 1)))
+            own = None if pairs is None else [pairs[int(i)] for i in at]
+            found[m] = sample_rows(sampler, alone, [texts[int(i)] for i in at], own, how)
+    order = np.argsort(np.concatenate([np.flatnonzero(fold == m) for m in found]), kind="stable")
+    features = np.concatenate([z for z, _ in found.values()])[order]
+    return features, np.concatenate([table for _, table in found.values()], axis=1)[:, order]

@@ -23,24 +23,24 @@ from dubio.models.base import check_device
 from dubio.models.letters import Choices
 from dubio.models.loading import AdaptedModel
 from dubio.posteriors.base import Posterior
-from dubio.posteriors.blob import BlobParameters
-from dubio.posteriors.ensemble import Ensemble
-from dubio.posteriors.export import export_member
-from dubio.posteriors.folds import KFold
-from dubio.posteriors.forms import facts_of, form_of
-from dubio.posteriors.hosts import hashes_of, load_host
-from dubio.posteriors.optimising import KL_SCHEDULES, StackPlan
-from dubio.posteriors.parameters import LoraParameters, Parameters, XsParameters, fresh_layers, targets_of
-from dubio.posteriors.rank_dropout import RankDropoutParameters
-from dubio.posteriors.records import training_record, up_to
-from dubio.posteriors.state import Progress
+from dubio.posteriors.base_model import hashes_of, load_host
+from dubio.posteriors.engine.prefix_cache import sharing_trunks
+from dubio.posteriors.methods.blob import BlobParameters
+from dubio.posteriors.methods.ensemble import Ensemble
+from dubio.posteriors.methods.kfold import KFold
+from dubio.posteriors.methods.rank_dropout import RankDropoutParameters
+from dubio.posteriors.methods.swag import SCALES, Moments
 from dubio.posteriors.store import FOLDER, Stored, save_posterior
-from dubio.posteriors.swag import SCALES, Moments
-from dubio.posteriors.training import train_stack
-from dubio.posteriors.trunk import sharing_trunks
+from dubio.posteriors.to_peft import export_member
+from dubio.posteriors.training.checkpoint import Progress
+from dubio.posteriors.training.optim import KL_SCHEDULES, StackPlan
+from dubio.posteriors.training.parameters import LoraParameters, Parameters, XsParameters, fresh_layers, targets_of
+from dubio.posteriors.training.parametrisation import facts_of, form_of
+from dubio.posteriors.training.trainer import train_stack
+from dubio.posteriors.training.training_record import training_record, up_to
 
 MEMBERS: Mapping[str, type[Ensemble]] = {"ensemble": Ensemble, "kfold": KFold}  # trained apart, and all kept
-# Of the divergence: weight in the loss, rate of its own descent, schedule (see `optimising`).
+# Of the divergence: weight in the loss, rate of its own descent, schedule (see `optim`).
 _KL = {"blob": (0.0, 0.01, "blundell"), "rank_dropout": (1e-6, 0.0, "each")}
 _MEMBERS, _SWAG = ("members", "keep", "constant"), ("swag_epochs", "swag_rate", "collections", "deviations", "scale")
 _OWN = {
@@ -59,7 +59,7 @@ class PosteriorPlan:
     recompute: train in less memory, for a second forward pass: the numbers are the same.
 
     swag_epochs: of the constant phase after the plan's epochs; collections: in each of them; deviations: k.
-    kl_*: see `optimising`; None: the method's own. beta, eps, flipout: see `blob`. log_variance, prune_above: see
+    kl_*: see `optim`; None: the method's own. beta, eps, flipout: see `blob`. log_variance, prune_above: see
     `rank_dropout`.
     """
 

@@ -19,7 +19,7 @@ from dubio.models.extraction import Extraction, extract_to
 from dubio.models.extraction import extract as extract_rows
 from dubio.models.lengths import TruncatedWarning, told
 from dubio.models.loading import AdaptedModel
-from dubio.posteriors.hosts import host_under
+from dubio.posteriors.base_model import host_under
 from dubio.posteriors.sampling import sample_both, sampler_of
 from dubio.workflow.evaluation import Evaluation, check_fitted, check_predictions, evaluate, promise
 from dubio.workflow.fitting import Fit, FitPlan, fit_methods

@@ -18,8 +18,8 @@ from dubio.adapters.training import LabelledTexts, publish_adapter
 from dubio.errors import DubioError
 from dubio.models.loading import AdaptedModel
 from dubio.models.locating import name_base
-from dubio.posteriors.hosts import load_host
-from dubio.posteriors.stack import AdapterStack, LowRank
+from dubio.posteriors.base_model import load_host
+from dubio.posteriors.engine.stack import AdapterStack, LowRank
 
 
 def export_member(

@@ -14,8 +14,8 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from dubio.posteriors.stack import Layout, StackedDense, StackedLinear, swapped
-from dubio.posteriors.tail import Tail, shortened
+from dubio.posteriors.engine.last_token import Tail, shortened
+from dubio.posteriors.engine.stack import Layout, StackedDense, StackedLinear, swapped
 
 
 def recomputed(

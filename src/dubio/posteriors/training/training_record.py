@@ -11,7 +11,7 @@ import numpy as np
 
 from dubio.adapters.training import LabelledTexts, TrainingPlan, split_record
 from dubio.models.loading import AdaptedModel
-from dubio.posteriors.state import Progress
+from dubio.posteriors.training.checkpoint import Progress
 
 
 def training_record(

@@ -5,7 +5,7 @@
 
 A step of training sees one draw of the noise for all its rows, under random signs of each row (flipout, see
 `Layout.flipped`; `flipout=False`: the same A for all rows, plain reparametrisation). The divergence is descended apart
-(`kl_rate`) or as part of the loss (`kl_weight`), see `optimising`. Prediction averages the probabilities of S draws.
+(`kl_rate`) or as part of the loss (`kl_weight`), see `optim`. Prediction averages the probabilities of S draws.
 
 Paper: Wang et al. 2024 (arXiv 2406.11675). Cost: one training, half as long again; |A| more numbers; S passes a row.
 """
@@ -20,8 +20,8 @@ from torch import Tensor
 
 from dubio.errors import DubioError
 from dubio.posteriors.base import Posterior, generator, shared
-from dubio.posteriors.parameters import LoraParameters
-from dubio.posteriors.stack import AdapterStack, LowRank
+from dubio.posteriors.engine.stack import AdapterStack, LowRank
+from dubio.posteriors.training.parameters import LoraParameters
 
 _SPREAD_SEED = 7_919  # rho's stream lies apart from that of A and the head
 

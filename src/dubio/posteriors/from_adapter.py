@@ -26,21 +26,21 @@ from dubio.models.extraction import Extraction, pad, tokenize
 from dubio.models.loading import AdaptedModel, put_on
 from dubio.models.proofs import TEXTS, TOLERANCE
 from dubio.posteriors.base import Posterior
-from dubio.posteriors.curvature import LoraStructure, names_of
-from dubio.posteriors.engine import StackEngine
-from dubio.posteriors.forms import facts_of
-from dubio.posteriors.heads import fit_heads
-from dubio.posteriors.hosts import hashes_of, host_under
-from dubio.posteriors.laplace import Structure, fit_laplace, held_out_nll, searched
-from dubio.posteriors.laplace_lora import LaplaceLora, fit_laplace_lora
-from dubio.posteriors.linearised import LinearEngine
-from dubio.posteriors.mc_dropout import McDropout
-from dubio.posteriors.members import stack_of
+from dubio.posteriors.base_model import hashes_of, host_under
+from dubio.posteriors.engine.engine import StackEngine
+from dubio.posteriors.engine.jacobians import LoraStructure, names_of
+from dubio.posteriors.engine.linearised import LinearEngine
+from dubio.posteriors.engine.prefix_cache import Trunks
+from dubio.posteriors.engine.stack import AdapterStack
+from dubio.posteriors.from_peft import stack_of
+from dubio.posteriors.methods.head_ensemble import fit_heads
+from dubio.posteriors.methods.laplace import Structure, fit_laplace, held_out_nll, searched
+from dubio.posteriors.methods.laplace_lora import LaplaceLora, fit_laplace_lora
+from dubio.posteriors.methods.mc_dropout import McDropout
+from dubio.posteriors.methods.tfb import Tfb
 from dubio.posteriors.sampling import Sampler, sample, sample_rows
-from dubio.posteriors.stack import AdapterStack
 from dubio.posteriors.store import Stored
-from dubio.posteriors.tfb import Tfb
-from dubio.posteriors.trunk import Trunks
+from dubio.posteriors.training.parametrisation import facts_of
 
 LINEAR_SAMPLES = 50  # of the linearised network, where more of them cost no passes
 SEARCH_SAMPLES = 20  # the same, at each prior precision that is tried

@@ -23,7 +23,7 @@ from torch.nn.functional import cross_entropy
 from dubio.arrays import Float32, Int64
 from dubio.errors import DubioError
 from dubio.posteriors.base import shared
-from dubio.posteriors.ensemble import Ensemble
+from dubio.posteriors.methods.ensemble import Ensemble
 
 EPOCHS, PATIENCE, BATCH, RATE, DECAY = 200, 15, 64, 1e-2, 1e-2
 

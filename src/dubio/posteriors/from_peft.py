@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from dubio.errors import DubioError
 from dubio.models.sites import find_site
-from dubio.posteriors.stack import AdapterStack, Dense, LowRank, concatenate
+from dubio.posteriors.engine.stack import AdapterStack, Dense, LowRank, concatenate
 
 
 def stack_of(model: PeftModel, adapters: Sequence[str] = ("default",)) -> AdapterStack:

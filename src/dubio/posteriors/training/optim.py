@@ -27,7 +27,7 @@ class StackPlan:
 
     penalty: weight of ||BA||^2. decay_b: of B alone (else of all).
     constant: no decay of the learning rate. keep: epochs (from 1) after which the members are kept as well.
-    recompute: less memory for a second forward pass, see `recomputing`.
+    recompute: less memory for a second forward pass, see `gradient_checkpointing`.
     kl_weight, kl_rate, kl_schedule: see above; idle where the parameters have no divergence, or no descent.
     """
 

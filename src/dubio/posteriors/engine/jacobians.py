@@ -10,8 +10,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from dubio.posteriors.engine import StackEngine
-from dubio.posteriors.stack import Layout
+from dubio.posteriors.engine.engine import StackEngine
+from dubio.posteriors.engine.stack import Layout
 
 LoraStructure = Literal["kron", "diag"]
 ROWS, TOKENS = 16, 2048  # that meet copies of the adapter at once, with the graph of their pass

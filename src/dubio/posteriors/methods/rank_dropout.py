@@ -21,8 +21,8 @@ from torch.nn.functional import softplus
 
 from dubio.errors import DubioError
 from dubio.posteriors.base import Posterior, generator, shared
-from dubio.posteriors.parameters import LoraParameters
-from dubio.posteriors.stack import AdapterStack, LowRank
+from dubio.posteriors.engine.stack import AdapterStack, LowRank
+from dubio.posteriors.training.parameters import LoraParameters
 
 K1, K2, K3 = 0.63576, 1.87320, 1.48695
 B_START = 1e-3  # B starts uniform within it: at 0 a rank would have no gauge

@@ -20,7 +20,7 @@ from transformers.pytorch_utils import Conv1D
 
 from dubio.adapters.targets import fresh_modules, layers_named
 from dubio.models.loading import AdaptedModel
-from dubio.posteriors.stack import AdapterStack, Dense, LowRank
+from dubio.posteriors.engine.stack import AdapterStack, Dense, LowRank
 
 CORE_START = 1e-5  # standard deviation of R at its start: an update of almost nothing
 

@@ -13,11 +13,11 @@ from dubio.adapters.training import LabelledTexts, TrainingPlan, check_plan
 from dubio.files import check_folder, write_json
 from dubio.models.base import check_device
 from dubio.models.letters import Choices
-from dubio.posteriors.export import export_member
-from dubio.posteriors.hosts import load_host
-from dubio.posteriors.records import training_record
+from dubio.posteriors.base_model import load_host
+from dubio.posteriors.to_peft import export_member
 from dubio.posteriors.trained import PosteriorPlan, parameters_of, stack_plan
-from dubio.posteriors.training import train_stack
+from dubio.posteriors.training.trainer import train_stack
+from dubio.posteriors.training.training_record import training_record
 from dubio.safe_reading import read_json
 
 WORK, SEEDS = ".together", "seeds.json"

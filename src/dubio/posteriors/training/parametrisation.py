@@ -8,8 +8,8 @@ from torch import Tensor
 
 from dubio.errors import DubioError
 from dubio.models.loading import AdaptedModel
-from dubio.posteriors.parameters import Parameters, XsParameters, frozen_head
-from dubio.posteriors.stack import AdapterStack, Dense, LowRank
+from dubio.posteriors.engine.stack import AdapterStack, Dense, LowRank
+from dubio.posteriors.training.parameters import Parameters, XsParameters, frozen_head
 
 Form = Callable[[Mapping[str, Tensor]], AdapterStack]
 

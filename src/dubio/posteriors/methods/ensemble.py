@@ -3,7 +3,7 @@
     p(y | x) = (1/M) sum_m softmax f_m(x)
 
 Nothing is random once they are trained: the members are the samples. What keeps them near the base is the penalty on
-their product (see `training`), or weight decay on B alone (arXiv 2310.00035).
+their product (see `trainer`), or weight decay on B alone (arXiv 2310.00035).
 
 Paper: Balabanov & Linander 2024 (arXiv 2402.12264). Cost: M trainings, M adapters to keep, M passes a row.
 """

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from dubio.errors import DubioError
-from dubio.posteriors.stack import AdapterStack, LowRank
+from dubio.posteriors.engine.stack import AdapterStack, LowRank
 
 
 def check_stack(stack: AdapterStack, model: nn.Module, head: nn.Module, name: str) -> None:

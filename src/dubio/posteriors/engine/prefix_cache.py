@@ -19,7 +19,7 @@ from dubio.files import sha256_json
 from dubio.models.extraction import batches, pad
 from dubio.models.loading import AdaptedModel
 from dubio.models.threads import alone
-from dubio.posteriors.engine import StackEngine
+from dubio.posteriors.engine.engine import StackEngine
 
 LIMIT = 2 << 30  # bytes of hidden states
 _BUDGET = 4096  # tokens that are read at once

@@ -34,10 +34,10 @@ from dubio.errors import DubioError
 from dubio.models.extraction import batches, pad, tokenize
 from dubio.models.loading import AdaptedModel
 from dubio.posteriors.base import Posterior, generator, shared
-from dubio.posteriors.blocks import runs_together
-from dubio.posteriors.curvature import ROWS, TOKENS, Block, LoraStructure, names_of, row_jacobians, wide_of
-from dubio.posteriors.engine import StackEngine
-from dubio.posteriors.laplace import best_precision, searched
+from dubio.posteriors.engine.engine import StackEngine
+from dubio.posteriors.engine.hooks import runs_together
+from dubio.posteriors.engine.jacobians import ROWS, TOKENS, Block, LoraStructure, names_of, row_jacobians, wide_of
+from dubio.posteriors.methods.laplace import best_precision, searched
 
 RANK = 10  # directions of the wide side that are kept, as in the paper
 

@@ -11,8 +11,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from dubio.posteriors.blocks import FIRST_TOKEN
-from dubio.posteriors.stack import Layout
+from dubio.posteriors.engine.hooks import FIRST_TOKEN
+from dubio.posteriors.engine.stack import Layout
 
 # Decoders whose blocks end in `hidden + mlp(norm(hidden))`.
 _MLP_LAST = ("gpt2", "llama", "mistral", "qwen2", "qwen3")

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from dubio.posteriors.stack import Layout
+from dubio.posteriors.engine.stack import Layout
 
 
 class Skip(nn.Module):

@@ -15,9 +15,9 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from dubio.posteriors.blocks import runs_together
-from dubio.posteriors.curvature import ROWS, TOKENS, names_of, on_own_copies, row_gradients, wide_of
-from dubio.posteriors.engine import StackEngine
+from dubio.posteriors.engine.engine import StackEngine
+from dubio.posteriors.engine.hooks import runs_together
+from dubio.posteriors.engine.jacobians import ROWS, TOKENS, names_of, on_own_copies, row_gradients, wide_of
 
 
 @dataclass(frozen=True)

@@ -29,14 +29,14 @@ from dubio.arrays import Int64
 from dubio.errors import DubioError
 from dubio.files import sha256_json
 from dubio.models.extraction import batches, pad, tokenize
-from dubio.posteriors.blocks import runs_together
-from dubio.posteriors.engine import StackEngine
-from dubio.posteriors.folds import fold_numbers, rows_of_members
-from dubio.posteriors.optimising import StackPlan, clip, kl_share, optimiser_of, rate_at
-from dubio.posteriors.parameters import Parameters
-from dubio.posteriors.stack import AdapterStack, Layout, LowRank
-from dubio.posteriors.state import Carried, Progress, read_state, write_state
-from dubio.posteriors.trunk import Trunk, Trunks, sharing_trunks
+from dubio.posteriors.engine.engine import StackEngine
+from dubio.posteriors.engine.hooks import runs_together
+from dubio.posteriors.engine.prefix_cache import Trunk, Trunks, sharing_trunks
+from dubio.posteriors.engine.stack import AdapterStack, Layout, LowRank
+from dubio.posteriors.training.checkpoint import Carried, Progress, read_state, write_state
+from dubio.posteriors.training.folds import fold_numbers, rows_of_members
+from dubio.posteriors.training.optim import StackPlan, clip, kl_share, optimiser_of, rate_at
+from dubio.posteriors.training.parameters import Parameters
 from dubio.progress import progress
 
 GROUP = 50  # batches whose rows are sorted by length together

@@ -21,10 +21,10 @@ from torch.func import functional_call
 from dubio.errors import ProofError
 from dubio.models.sites import Site
 from dubio.models.threads import alone, settle
-from dubio.posteriors.blocks import Skip, blocks_of, entering, expander, has_trunk, runs_together
-from dubio.posteriors.recomputing import recomputed
-from dubio.posteriors.stack import AdapterStack, Layout, StackedDense, StackedLinear, stacked_layers, swapped
-from dubio.posteriors.tail import Tail, shortened, tail_of
+from dubio.posteriors.engine.gradient_checkpointing import recomputed
+from dubio.posteriors.engine.hooks import Skip, blocks_of, entering, expander, has_trunk, runs_together
+from dubio.posteriors.engine.last_token import Tail, shortened, tail_of
+from dubio.posteriors.engine.stack import AdapterStack, Layout, StackedDense, StackedLinear, stacked_layers, swapped
 
 
 class Catch(nn.Module):
@@ -114,7 +114,7 @@ class StackEngine:
     ) -> Tensor:
         """Features `[S, n, d]` float32 of a padded batch of n rows (of S * n, each sample's own, if `own_rows`).
 
-        trunk: of `trunk`, for these very rows, padded as the batch is.
+        trunk: of `prefix_cache`, for these very rows, padded as the batch is.
         """
         if not own_rows and getattr(self.model.config, "classifier_pooling", None) == "mean":
             # ModernBERT's mean is taken under the mask that came in, so that one must be of all rows: no shared trunk.
@@ -191,7 +191,7 @@ class StackEngine:
 
         budget: tokens that run at once, padding included; rows are cut first, so that what lies below the first
         adapted block runs once for each row, and samples only where a single row of all of them is too long.
-        trunk: what enters that block, `[n, T, d]` (see `trunk`); what lies below is then left out.
+        trunk: what enters that block, `[n, T, d]` (see `prefix_cache`); what lies below is then left out.
         """
         rows, length = batch["attention_mask"].shape
         count = len(self.stack)

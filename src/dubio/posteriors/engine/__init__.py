@@ -1,0 +1,1 @@
+"""One engine: a stack of adapters run over one frozen base, forward, back and linearised."""

@@ -1,0 +1,1 @@
+"""The posteriors, one file each: equations, paper, cost, and how samples are drawn."""
