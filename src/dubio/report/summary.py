@@ -11,6 +11,7 @@ from dubio.metrics.evaluation import ADAPTER
 from dubio.report.answering import BUDGETS, promises
 from dubio.report.content import ReportContent
 from dubio.report.words import budget, count, is_control, named, percent, title_of
+from dubio.scores.registry import is_method
 
 REFERENCE = "softmax_response"
 
@@ -67,7 +68,7 @@ def fit_lines(artifact: Artifact, delta: float = 0.1) -> list[str]:
         lines.append(f"{whose} is right on {percent(accuracy.value)} of the calibration rows that were fitted on.")
     lines.append(f"The deciding method is {named(artifact.choice.method)}.")
     kept = [
-        f"{budget(t.risk)} wrong: {'none' if t.threshold is None else f'{t.coverage:.1%} answered'}"
+        f"{budget(t.risk)} wrong: {'none' if t.threshold is None else f'{percent(t.coverage)} answered'}"
         for t in promises(artifact, delta, BUDGETS)
     ]
     lines.append(f"What can be promised at confidence {budget(1 - delta)}, by error rate: {'; '.join(kept)}.")
@@ -88,14 +89,14 @@ def shipping(content: ReportContent) -> str:
     if own is None or not systems:
         return ""
     heads = {name: m for name, m in systems.items() if is_control(name)}
-    drawn = {name: m for name, m in systems.items() if (c := content.cost(name)) and c.samples}
+    drawn = {name: m for name, m in systems.items() if not is_method(name)}
     parts, best = list[str](), own
     if heads:
         head = max(heads.values(), key=lambda m: m.number)
         parts.append(_head(content, head, own))
         best = head if _clearly(head, own) else own
     if drawn:
-        parts.append(_posterior(content, max(drawn.values(), key=lambda m: m.number), best, best is not own))
+        parts.append(_posterior(content, max(drawn.values(), key=lambda m: m.number), best))
     return " ".join(parts)
 
 
@@ -106,22 +107,24 @@ def _head(content: ReportContent, head: Metric, own: Metric) -> str:
     if _clearly(head, own):
         return (
             f"{what[0].upper()}{what[1:]} takes the classifier from {100 * own.number:.1f} to {percent(head.number)} "
-            "right. That is worth more than any order of its errors: train the adapter longer, or ship a refitted head."
+            f"right. That is worth more than any order of its errors: train the adapter longer, or ship new heads on "
+            f"its features: `dubio posterior ADAPTER heads --rows HELD_OUT.csv`, then `dubio fit` with "
+            "`--predictions heads`."
         )
     return f"Ship the adapter as it is: {what} is right on {percent(head.number)}, which is not clearly more."
 
 
-def _posterior(content: ReportContent, drawn: Metric, best: Metric, refitted: bool) -> str:
+def _posterior(content: ReportContent, drawn: Metric, best: Metric) -> str:
     cost, name = content.cost(drawn.method), title_of(drawn.method).replace(": mean of its samples", "")
-    price = "" if cost is None else f"{cost.samples} passes, {cost.ms_per_1000_rows:,.0f} ms more per 1,000 rows"
-    start = f"{name} ({drawn.method}; {price}) is right on {percent(drawn.number)}"
-    without = "the refitted head" if refitted else "one pass"
+    price = "" if cost is None else f"; {cost.samples} samples, {cost.ms_per_1000_rows:,.0f} ms more per 1,000 rows"
+    start = f"{name} ({drawn.method}{price}) is right on {percent(drawn.number)}"
+    against = f"{'the adapter' if best.method == ADAPTER else 'the refitted head'} with {percent(best.number)}"
     if _clearly(drawn, best):
         return (
-            f"{start}, clearly more than {without} with {percent(best.number)}: worth its passes where accuracy "
-            f"counts; `dubio fit … --predictions {drawn.method}` ships it."
+            f"{start}, clearly more than {against}: worth its cost where accuracy counts; `dubio fit` with "
+            f"`--predictions {drawn.method}` ships it."
         )
-    return f"{start}, not clearly more than {without} with {percent(best.number)}: not worth its passes for accuracy."
+    return f"{start}, not clearly more than {against}: not worth its cost for accuracy alone."
 
 
 def _clearly(one: Metric, other: Metric) -> bool:
