@@ -25,7 +25,7 @@ from dubio.demo.models import smollm2_gguf_path
 from dubio.files import write_json
 from dubio.measures import log_complement, log_mean, mutual_information, predictive_entropy
 from dubio.metrics import Bootstrap, evaluate_system, roc_auc
-from dubio.models.extraction import batches, pad, tokenize
+from dubio.models.batching import batches, pad, tokenize
 from dubio.models.letters import Choices
 from dubio.posteriors.base_model import load_host
 from dubio.posteriors.engine.engine import StackEngine

@@ -20,8 +20,9 @@ import torch
 from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification
 
 from dubio.demo.models import minilm_path
+from dubio.models.adapted import AdaptedModel
 from dubio.models.extraction import Extraction, extract
-from dubio.models.loading import AdaptedModel, load
+from dubio.models.loading import load
 from dubio.models.threads import catching, together
 
 TEXT = "the delivery was two days late and nobody answered the phone"

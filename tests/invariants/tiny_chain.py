@@ -8,7 +8,8 @@ from functools import cache
 import numpy as np
 
 from dubio.containers import Representations
-from dubio.models.extraction import Extraction, extract, pad, tokenize
+from dubio.models.batching import pad, tokenize
+from dubio.models.extraction import Extraction, extract
 from dubio.models.loading import load
 from models.tiny import WORDS, adapter_folder
 

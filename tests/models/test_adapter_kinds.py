@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from dubio.errors import DubioError
-from dubio.models.extraction import pad, tokenize
+from dubio.models.batching import pad, tokenize
 from dubio.models.loading import load
 from models.tiny import (
     DECODERS,

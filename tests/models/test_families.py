@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from dubio.models.extraction import pad, tokenize
+from dubio.models.batching import pad, tokenize
 from dubio.models.loading import load
 from models.tiny import CLASSES, DECODERS, FAMILIES, TEXTS, adapter_folder, base_folder, loaded, padded, reference
 

@@ -13,7 +13,8 @@ from dubio.data.tables import read_table
 from dubio.errors import DubioError
 from dubio.heads import KeptAndRest, build_head, head_spec
 from dubio.models.base import load_base
-from dubio.models.extraction import extract, pad, tokenize
+from dubio.models.batching import pad, tokenize
+from dubio.models.extraction import extract
 from dubio.models.letters import Choices, as_choices, letter_ids
 from dubio.models.loading import load
 from dubio.posteriors.from_adapter import read_adapter

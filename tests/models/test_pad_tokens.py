@@ -13,7 +13,8 @@ from transformers.trainer_utils import align_special_tokens
 
 from dubio.adapters.training import LabelledTexts, TrainingPlan, train_adapter
 from dubio.errors import DubioError
-from dubio.models.extraction import Extraction, extract, pad, tokenize
+from dubio.models.batching import pad, tokenize
+from dubio.models.extraction import Extraction, extract
 from dubio.models.letters import as_choices, letter_ids
 from dubio.models.loading import load
 from dubio.posteriors.engine.engine import StackEngine

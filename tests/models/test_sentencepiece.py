@@ -9,7 +9,8 @@ import sentencepiece
 import torch
 import transformers as tf
 
-from dubio.models.extraction import extract, tokenize
+from dubio.models.batching import tokenize
+from dubio.models.extraction import extract
 from dubio.models.loading import load
 from models.options import expected, make, quiet
 from models.tiny import CLASSES, CONFIGS

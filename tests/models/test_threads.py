@@ -14,8 +14,10 @@ import torch
 
 from dubio.errors import DubioError
 from dubio.models import threads
-from dubio.models.extraction import Extraction, extract, pad, tokenize
-from dubio.models.loading import AdaptedModel, load
+from dubio.models.adapted import AdaptedModel
+from dubio.models.batching import pad, tokenize
+from dubio.models.extraction import Extraction, extract
+from dubio.models.loading import load
 from dubio.models.threads import alone, catching, keeps_state, together
 from dubio.posteriors.sampling import sample_both
 from models.tiny import TEXTS, loaded, root, save_base

@@ -16,8 +16,8 @@ from peft import PeftModel
 
 from dubio.arrays import Float64
 from dubio.files import sha256_json
-from dubio.models.extraction import tokenize
-from dubio.models.loading import AdaptedModel
+from dubio.models.adapted import AdaptedModel
+from dubio.models.batching import tokenize
 from dubio.models.proofs import TEXTS
 from dubio.models.sketch import sketch
 

@@ -6,19 +6,20 @@ Safetensors only; a GGUF file works as base. Whatever does not fit is named: mis
 import inspect
 import json
 import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 import torch
-from peft import PeftConfig, PeftModel, PeftType
-from torch import Tensor, nn
+from peft import PeftModel, PeftType
+from torch import nn
 
-from dubio.errors import DubioError, ProofError
+from dubio.errors import DubioError
 from dubio.files import sha256_json
+from dubio.models.adapted import INPUTS, AdaptedModel
 from dubio.models.adapter_files import AdapterFiles, find_adapter, head_rows
+from dubio.models.attaching import put_on
 from dubio.models.base import base_hash, check_device, load_base, read_base
 from dubio.models.base_settings import moved
 from dubio.models.embeddings import fit_embeddings
@@ -29,75 +30,17 @@ from dubio.models.letters import Choices, as_choices, choices_of
 from dubio.models.locating import at_revision, split_revision
 from dubio.models.merging import merge_for_inference
 from dubio.models.padding import pad_fact
-from dubio.models.patterns import check_patterns
 from dubio.models.problem import check_problem
-from dubio.models.prompts import is_prefix, is_prompted, run_prompted, virtual_tokens
-from dubio.models.sites import Site, find_site
-from dubio.models.threads import alone, catching, keeps_state, settle, together
-from dubio.safe_reading import read_object
+from dubio.models.prompts import is_prefix, virtual_tokens
+from dubio.models.proofs import prove
+from dubio.models.repeating import merge_proven, prove_again
+from dubio.models.sites import find_site
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-_INPUTS = frozenset({"input_ids", "attention_mask", "token_type_ids"})
 # Layers that a letters' head is cut from, by their names in the families.
 _EMBEDDINGS = frozenset({"lm_head", "embed_tokens", "wte", "embed_in", "embed_out", "word_embeddings", "embeddings"})
 # Of a model's config: what changes no number.
 _IDLE = ("_name_or_path", "transformers_version", "id2label", "label2id", "architectures", "dtype", "torch_dtype")
-
-
-@dataclass(frozen=True)
-class AdaptedModel:
-    """A proven classifier: frozen, in eval mode. labels: class names in the order of logits.
-
-    hashes: what identifies base, adapter, head and tokenizer, for cache keys. kind: PEFT's name of the method, or none.
-    inputs: what the base takes of a tokenizer's output. choices: of a model that answers by letters, its prompts.
-    unread: ids of tokens whose embedding is stored nowhere, so that no text may hold them.
-    """
-
-    model: nn.Module
-    tokenizer: Any
-    site: Site
-    labels: tuple[str, ...]
-    device: str
-    precision: str
-    max_length: int
-    base: str
-    kind: str
-    family: str
-    hashes: Mapping[str, str] = field(default_factory=dict[str, str])
-    inputs: frozenset[str] = _INPUTS
-    choices: Choices | None = None
-    unread: frozenset[int] = frozenset()
-
-    @property
-    def head(self) -> nn.Sequential:
-        """The classification head, an independent float32 copy: features -> logits."""
-        return self.site.head
-
-    @cached_property
-    def _keeps_state(self) -> bool:
-        return keeps_state(self.model)
-
-    def forward(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Features `[n, d]` and logits `[n, C]` of a padded batch, float32; logits are the float32 head's."""
-        features, _ = self.run(batch)
-        with torch.inference_mode():
-            return features, self.head(features.cpu()).to(features.device)
-
-    def run(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Features `[n, d]` float32, and the logits `[n, C]` that the model itself computed; from any thread."""
-        inputs = {key: value for key, value in batch.items() if key in self.inputs}
-        decoder = self.site.pooling == "last"
-        positions = (batch["attention_mask"].cumsum(dim=1) - 1).clamp(min=0) if decoder else None
-        settle(self.device)
-        turn = alone if self._keeps_state else together
-        with turn(self.site.module), catching(self.site.module) as seen, torch.inference_mode():
-            if isinstance(self.model, PeftModel) and is_prompted(self.model):
-                output = run_prompted(self.model, inputs, positions)
-            else:
-                output = self.model(**inputs, **({} if positions is None else {"position_ids": positions}))
-        if not seen:
-            raise ProofError(f"{self.family}: the model goes past its head, so dubio cannot see what enters it")
-        return self.site.pool(seen[-1], batch), output.logits.float()
 
 
 def load(
@@ -113,9 +56,6 @@ def load(
     nor its base gives any.
     Raises DubioError or ProofError, one line, on anything missing, foreign, merged, damaged, or not provable.
     """
-    from dubio.models.proofs import prove  # proofs run the model that this module defines
-    from dubio.models.repeating import merge_proven, prove_again
-
     check_device(device)
     if precision not in PRECISIONS:
         raise DubioError(f"unknown precision {precision!r}; choose one of {', '.join(PRECISIONS)}")
@@ -145,7 +85,7 @@ def load(
     adapted = AdaptedModel(
         model, tokenizer, site, class_names(inner.config, files, labels, None if choices is None else choices.labels),
         "cpu", "float32", length_of(max_length, record, tokenizer, model), name, kind, inner.config.model_type,
-        hashes, _INPUTS & set(inspect.signature(inner.forward).parameters), choices, unread,
+        hashes, INPUTS & set(inspect.signature(inner.forward).parameters), choices, unread,
     )  # fmt: skip
     prove(adapted, files)
     if files is not None and not is_plain(files.settings):
@@ -231,16 +171,6 @@ def _apply(files: AdapterFiles, base: str, choices: Choices | None) -> tuple[nn.
             f"{files.folder}: trained on {files.base}, does not fit {base}: {_first_line(error)}"
         ) from error
     return adapted, tokenizer, unread
-
-
-def put_on(model: nn.Module, folder: Path, choices: Choices | None) -> PeftModel:
-    """The adapter under `folder` on a classifier, by peft; a causal LM's on one of answer letters (`choices`)."""
-    settings = read_object(folder / "adapter_config.json", remedy="save the adapter again")
-    check_patterns(folder, settings, [name for name, _ in model.named_modules()])
-    config: Any = PeftConfig.from_pretrained(str(folder))
-    if choices is not None or config.task_type in ("CAUSAL_LM", "SEQ_2_SEQ_LM"):
-        config.task_type = None  # peft would ask the classifier to generate text, or make it a head of its own
-    return PeftModel.from_pretrained(cast(Any, model), str(folder), config=config, is_trainable=False)
 
 
 def _check_letters(files: AdapterFiles, rows: int | None) -> None:

@@ -17,9 +17,10 @@ from torch import Tensor
 
 from dubio.arrays import Float32
 from dubio.errors import ArtifactError, DubioError, ProofError
+from dubio.models.adapted import AdaptedModel
 from dubio.models.adapter_files import AdapterFiles
 from dubio.models.adapter_keys import not_loaded, stored_name
-from dubio.models.loading import AdaptedModel
+from dubio.models.batching import pad, tokenize
 from dubio.models.prompts import is_prompted, virtual_tokens
 
 TEXTS = (
@@ -84,8 +85,6 @@ def check_fingerprint(model: AdaptedModel, stored: Float32, precision: str = "fl
 
 def _prove_head(model: AdaptedModel) -> None:
     """Features of padded batches, put through the head, against the model's own logits of the same and of lone rows."""
-    from dubio.models.extraction import pad
-
     decoder, tolerance = model.site.pooling == "last", TOLERANCE[model.precision]
     tokens = _rows(model)
     singles = [
@@ -118,8 +117,6 @@ def _prove_head(model: AdaptedModel) -> None:
 
 def _rows(model: AdaptedModel) -> dict[str, list[list[int]]]:
     """Token ids of the texts, and of rows that end in, or are nothing but, tokens that are special in some way."""
-    from dubio.models.extraction import tokenize
-
     tokens = tokenize(model, TEXTS, None)
     known = (model.tokenizer.pad_token_id, model.tokenizer.eos_token_id, model.tokenizer.unk_token_id, model.site.pad)
     special = sorted({int(token) for token in known if token is not None and token >= 0})
@@ -198,6 +195,4 @@ def _within_head(model: AdaptedModel, layer: torch.nn.Module) -> bool:
 
 
 def _batch(model: AdaptedModel, texts: Sequence[str], side: str) -> dict[str, Tensor]:
-    from dubio.models.extraction import pad, tokenize
-
     return pad(tokenize(model, texts, None), model, side)

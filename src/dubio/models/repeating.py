@@ -13,11 +13,12 @@ from peft import PeftConfig, get_peft_model
 from torch import Tensor, nn
 
 from dubio.errors import ProofError
+from dubio.models.adapted import AdaptedModel
 from dubio.models.adapter_files import AdapterFiles
+from dubio.models.attaching import put_on
 from dubio.models.base import read_base
 from dubio.models.embeddings import fit_embeddings
 from dubio.models.initialising import check_again
-from dubio.models.loading import AdaptedModel, put_on
 from dubio.models.merging import take_apart
 from dubio.models.proofs import TOLERANCE, logits_of
 from dubio.models.sites import find_site

@@ -6,12 +6,13 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from dubio.models.adapted import AdaptedModel
 from dubio.models.base import base_hash, check_device, load_base, read_base
 from dubio.models.base_settings import moved
 from dubio.models.embeddings import resize
 from dubio.models.lengths import LONGEST, within
 from dubio.models.letters import Choices
-from dubio.models.loading import PRECISIONS, AdaptedModel, model_hashes
+from dubio.models.loading import PRECISIONS, model_hashes
 from dubio.models.sites import find_site
 
 

@@ -19,11 +19,13 @@ from dubio.arrays import Int64
 from dubio.containers import Representations
 from dubio.errors import DubioError, ProofError
 from dubio.measures import log_mean
+from dubio.models.adapted import AdaptedModel
 from dubio.models.adapter_files import find_adapter
+from dubio.models.attaching import put_on
 from dubio.models.base import read_base
+from dubio.models.batching import pad, tokenize
 from dubio.models.embeddings import check_untouched, fit_embeddings
-from dubio.models.extraction import Extraction, pad, tokenize
-from dubio.models.loading import AdaptedModel, put_on
+from dubio.models.extraction import Extraction
 from dubio.models.proofs import TEXTS, TOLERANCE
 from dubio.posteriors.base import Posterior
 from dubio.posteriors.base_model import hashes_of, host_under

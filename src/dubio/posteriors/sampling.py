@@ -17,10 +17,11 @@ from torch import Tensor
 from dubio.arrays import Float32, check_finite
 from dubio.errors import DubioError
 from dubio.files import sha256_json
+from dubio.models.adapted import AdaptedModel
+from dubio.models.batching import Block, batches, blocks_of, pad, tokenize
 from dubio.models.cache import map_arrays, read_arrays, save_arrays
 from dubio.models.cache_limit import use
-from dubio.models.extraction import Block, Extraction, batches, blocks_of, pad, shard_key, tokenize, width_of
-from dubio.models.loading import AdaptedModel
+from dubio.models.extraction import Extraction, shard_key, width_of
 from dubio.models.threads import alone
 from dubio.posteriors.engine.engine import StackEngine
 from dubio.posteriors.engine.linearised import LinearEngine

@@ -14,8 +14,8 @@ from dubio.containers import Scores
 from dubio.data.splits import check_disjoint
 from dubio.data.tables import TextTable
 from dubio.metrics import Bootstrap, evaluate_scores
+from dubio.models.adapted import AdaptedModel
 from dubio.models.adapter_files import find_adapter
-from dubio.models.loading import AdaptedModel
 from dubio.models.proofs import fingerprint
 from dubio.report.card import render_card
 from dubio.workflow.binding import bound_facts

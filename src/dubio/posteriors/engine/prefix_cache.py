@@ -16,8 +16,8 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from dubio.files import sha256_json
-from dubio.models.extraction import batches, pad
-from dubio.models.loading import AdaptedModel
+from dubio.models.adapted import AdaptedModel
+from dubio.models.batching import batches, pad
 from dubio.models.threads import alone
 from dubio.posteriors.engine.engine import StackEngine
 

@@ -31,8 +31,8 @@ from torch import Tensor
 from dubio.adapters.training import LabelledTexts
 from dubio.arrays import Float64
 from dubio.errors import DubioError
-from dubio.models.extraction import batches, pad, tokenize
-from dubio.models.loading import AdaptedModel
+from dubio.models.adapted import AdaptedModel
+from dubio.models.batching import batches, pad, tokenize
 from dubio.posteriors.base import Posterior, generator, shared
 from dubio.posteriors.engine.engine import StackEngine
 from dubio.posteriors.engine.hooks import runs_together

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from dubio.adapters.targets import fresh_modules, layers_named
-from dubio.models.loading import AdaptedModel
+from dubio.models.adapted import AdaptedModel
 from dubio.posteriors.engine.stack import AdapterStack, Dense, LowRank
 
 CORE_START = 1e-5  # standard deviation of R at its start: an update of almost nothing

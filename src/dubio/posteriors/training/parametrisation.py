@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from dubio.errors import DubioError
-from dubio.models.loading import AdaptedModel
+from dubio.models.adapted import AdaptedModel
 from dubio.posteriors.engine.stack import AdapterStack, Dense, LowRank
 from dubio.posteriors.training.parameters import Parameters, XsParameters, frozen_head
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from dubio.adapters.training import LabelledTexts, TrainingPlan, split_record
-from dubio.models.loading import AdaptedModel
+from dubio.models.adapted import AdaptedModel
 from dubio.posteriors.training.checkpoint import Progress
 
 
