@@ -19,7 +19,7 @@ from pyarrow import compute, parquet
 from dubio.adapters.training import LabelledTexts
 from dubio.data.tables import read_table
 from dubio.demo.models import minilm_path, smollm2_gguf_path
-from dubio.models.letters import as_choices
+from dubio.models.tokens.answer_letters import as_choices
 
 # Five of CLINC150's ten domains, some of them near to one another, as they stand beside their words.
 DOMAINS = {

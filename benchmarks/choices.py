@@ -25,8 +25,8 @@ from dubio.demo.models import smollm2_gguf_path
 from dubio.files import write_json
 from dubio.measures import log_complement, log_mean, mutual_information, predictive_entropy
 from dubio.metrics import Bootstrap, evaluate_system, roc_auc
-from dubio.models.batching import batches, pad, tokenize
-from dubio.models.letters import Choices
+from dubio.models.tokens.answer_letters import Choices
+from dubio.models.tokens.batching import batches, pad, tokenize
 from dubio.posteriors.base_model import load_host
 from dubio.posteriors.engine.engine import StackEngine
 from dubio.posteriors.training.parameters import LoraParameters, targets_of

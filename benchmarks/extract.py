@@ -25,7 +25,7 @@ from dubio.adapters.training import LabelledTexts, TrainingPlan, train_adapter
 from dubio.demo.models import minilm_path
 from dubio.log_space import log_error
 from dubio.metrics import roc_auc
-from dubio.models.base import has_bfloat16
+from dubio.models.bases.base import has_bfloat16
 from dubio.models.extraction import Extraction, extract
 from dubio.models.loading import load
 

@@ -26,7 +26,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoModelForSequenceClassification, LlamaConfig, PreTrainedTokenizerFast
 
 from dubio.adapters.training import LabelledTexts
-from dubio.models.sites import find_site
+from dubio.models.head_location import find_site
 from dubio.posteriors.base_model import load_host
 from dubio.posteriors.engine.engine import StackEngine
 from dubio.posteriors.from_peft import stack_of

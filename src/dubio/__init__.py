@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from dubio.decisions.recalibration import Recalibrator as Recalibrator
     from dubio.decisions.threshold import risk_threshold as risk_threshold
     from dubio.errors import DubioError as DubioError
-    from dubio.models.letters import Choices as Choices
     from dubio.models.loading import load as load
+    from dubio.models.tokens.answer_letters import Choices as Choices
     from dubio.scores.registry import METHODS as METHODS
     from dubio.scores.registry import get_method as get_method
     from dubio.workflow.verbs import evaluate as evaluate

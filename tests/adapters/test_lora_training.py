@@ -18,7 +18,7 @@ from dubio.adapters import training
 from dubio.adapters.targets import fresh_modules, lora_targets
 from dubio.adapters.training import LabelledTexts, TrainingPlan, train_adapter
 from dubio.errors import DubioError
-from dubio.models.base import base_hash
+from dubio.models.bases.base import base_hash
 from dubio.models.extraction import Extraction, extract
 from dubio.models.loading import load
 from models.tiny import FAMILIES, base_folder, save_base

@@ -13,7 +13,7 @@ from adapters.test_lora_training import PLAN, TRAIN, VALIDATION, table, train
 from dubio.adapters.seen import ROWS, check_unseen, rows_seen
 from dubio.data.tables import table_of
 from dubio.errors import DubioError
-from dubio.models.adapter_files import RECORD, find_adapter
+from dubio.models.adapter.files import RECORD, find_adapter
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import pytest
 from dubio.adapters.seen import ROWS
 from dubio.adapters.training import TrainingPlan
 from dubio.data.tables import read_table
-from dubio.models.adapter_files import RECORD
+from dubio.models.adapter.files import RECORD
 from dubio.posteriors.trained import PosteriorPlan, train_posterior
 from dubio.workflow.rows import labelled
 from tiny_classifier import LABELS, dubio, one_thread, read_rows

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from dubio.artifacts.manifest import read_manifest
-from dubio.models.adapter_files import RECORD
+from dubio.models.adapter.files import RECORD
 from dubio.models.extraction import Extraction, extract
 from dubio.models.loading import load
 from tiny_classifier import dubio, read_rows

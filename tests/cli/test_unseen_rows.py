@@ -8,7 +8,7 @@ import pytest
 from dubio.adapters.seen import ROWS
 from dubio.data.tables import read_table
 from dubio.errors import DubioError
-from dubio.models.adapter_files import RECORD
+from dubio.models.adapter.files import RECORD
 from dubio.models.loading import load
 from dubio.workflow import verbs
 from tiny_classifier import dubio, read_rows, write_table

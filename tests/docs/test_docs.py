@@ -14,8 +14,8 @@ from typer.main import get_command
 
 import dubio
 from dubio.cli.main import app
-from dubio.models.batching import Block
 from dubio.models.extraction import Extraction, shard_key
+from dubio.models.tokens.batching import Block
 
 ROOT = Path(__file__).resolve().parents[2]
 DEMO = ROOT / "runs" / "demo"

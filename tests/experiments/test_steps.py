@@ -8,7 +8,7 @@ from tiny_grid import config, write
 from dubio.errors import DubioError
 from dubio.experiments.config import read_config
 from dubio.experiments.steps import cells_of, steps_of
-from dubio.models import base as bases
+from dubio.models.bases import base as bases
 
 
 def keys(folder, values, cell=0):

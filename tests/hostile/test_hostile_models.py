@@ -11,12 +11,12 @@ from peft import LoraConfig
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from dubio.errors import DubioError
-from dubio.models import sizes
-from dubio.models.adapter_files import RECORD
-from dubio.models.base import load_base
+from dubio.models.adapter.files import RECORD
+from dubio.models.adapter.patterns import SECONDS, check_patterns
+from dubio.models.bases import sizes
+from dubio.models.bases.base import load_base
+from dubio.models.bases.sizes import check_base_sizes
 from dubio.models.loading import load
-from dubio.models.patterns import SECONDS, check_patterns
-from dubio.models.sizes import check_base_sizes
 from models.tiny import adapter_folder, base_folder, refused, save_adapter
 
 LAYERS = [f"model.layers.{at}.{part}" for at in range(32)

@@ -8,9 +8,9 @@ from functools import cache
 import numpy as np
 
 from dubio.containers import Representations
-from dubio.models.batching import pad, tokenize
 from dubio.models.extraction import Extraction, extract
 from dubio.models.loading import load
+from dubio.models.tokens.batching import pad, tokenize
 from models.tiny import WORDS, adapter_folder
 
 FAMILIES = ("bert", "llama")

@@ -8,7 +8,7 @@ import torch
 import transformers as tf
 from safetensors.torch import load_file, save_file
 
-from dubio.models.adapter_keys import check_keys, stored_name
+from dubio.models.adapter.keys import check_keys, stored_name
 from dubio.models.loading import load
 from models.tiny import CLASSES, adapter_folder, base_folder, loaded, padded, refused, settings
 

@@ -8,8 +8,8 @@ import torch
 from safetensors.torch import load_file
 
 from dubio.errors import DubioError
-from dubio.models.batching import pad, tokenize
 from dubio.models.loading import load
+from dubio.models.tokens.batching import pad, tokenize
 from models.tiny import (
     DECODERS,
     FAMILIES,

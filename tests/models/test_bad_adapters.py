@@ -9,8 +9,8 @@ from peft import LoraConfig, PeftModel
 from safetensors.torch import load_file, save_file
 
 from dubio.errors import ProofError
-from dubio.models.adapter_files import RECORD, AdapterFiles, find_adapter, head_rows
-from dubio.models.base import base_hash, load_base
+from dubio.models.adapter.files import RECORD, AdapterFiles, find_adapter, head_rows
+from dubio.models.bases.base import base_hash, load_base
 from dubio.models.loading import load
 from models.tiny import CLASSES, adapter_folder, base_folder, loaded, refused, save_adapter, save_base, settings
 

@@ -10,7 +10,7 @@ import transformers as tf
 from test_bad_adapters import refused, settings
 
 from dubio.errors import DubioError, ProofError
-from dubio.models.base import base_hash, check_device, has_bfloat16, load_base
+from dubio.models.bases.base import base_hash, check_device, has_bfloat16, load_base
 from dubio.models.loading import load
 from models.tiny import TEXTS, adapter_folder, base_folder, loaded, padded, save_base, tokenizer
 

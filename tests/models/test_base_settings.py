@@ -6,7 +6,7 @@ import shutil
 import pytest
 import transformers as tf
 
-from dubio.models.base_settings import reason_of
+from dubio.models.bases.base_settings import reason_of
 from dubio.models.loading import load
 from models.hub import publish
 from models.options import make, snug

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from dubio.errors import DubioError
 from dubio.models.adapted import AdaptedModel
-from dubio.models.batching import batches
 from dubio.models.extraction import Extraction, extract
 from dubio.models.loading import load
+from dubio.models.tokens.batching import batches
 from models.tiny import TEXTS, adapter_folder, loaded, padded
 
 QUIET = Extraction(token_budget=40, shard_rows=4, show=False)

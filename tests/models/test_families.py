@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from dubio.models.batching import pad, tokenize
 from dubio.models.loading import load
+from dubio.models.tokens.batching import pad, tokenize
 from models.tiny import CLASSES, DECODERS, FAMILIES, TEXTS, adapter_folder, base_folder, loaded, padded, reference
 
 each_family = pytest.mark.parametrize("family", FAMILIES)

@@ -12,10 +12,10 @@ from tokenizers.pre_tokenizers import ByteLevel
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
 
 from dubio.data.prompts import PromptTemplate
-from dubio.models import gguf
-from dubio.models.base import load_base
-from dubio.models.letters import Choices
+from dubio.models.bases import gguf
+from dubio.models.bases.base import load_base
 from dubio.models.loading import load
+from dubio.models.tokens.answer_letters import Choices
 
 WORDS = ["<|endoftext|>", "</s>", *sorted(ByteLevel.alphabet()), "ab"]
 WIDTH, INNER, HEADS, SHARED = 32, 64, 4, 2

@@ -8,9 +8,9 @@ import torch
 import transformers as tf
 from safetensors.torch import load_file, save_file
 
-from dubio.models.adapter_files import find_adapter
+from dubio.models.adapter.files import find_adapter
+from dubio.models.adapter.initialising import is_plain
 from dubio.models.extraction import extract
-from dubio.models.initialising import is_plain
 from dubio.models.loading import load
 from models.options import PLAIN, expected, make, quiet, snug
 from models.tiny import adapter_folder, refused, save_adapter, settings

@@ -7,9 +7,9 @@ import pytest
 import transformers as tf
 from tokenizers import Tokenizer, models, normalizers
 
-from dubio.models.lengths import LONGEST, most, told, truncated_rows
 from dubio.models.loading import load
 from dubio.models.threads import alone
+from dubio.models.tokens.lengths import LONGEST, most, told, truncated_rows
 from models.tiny import TEXTS, adapter_folder, loaded, save_adapter, save_base
 
 

@@ -12,11 +12,11 @@ from dubio.data.prompts import PromptTemplate
 from dubio.data.tables import read_table
 from dubio.errors import DubioError
 from dubio.heads import KeptAndRest, build_head, head_spec
-from dubio.models.base import load_base
-from dubio.models.batching import pad, tokenize
+from dubio.models.bases.base import load_base
 from dubio.models.extraction import extract
-from dubio.models.letters import Choices, as_choices, letter_ids
 from dubio.models.loading import load
+from dubio.models.tokens.answer_letters import Choices, as_choices, letter_ids
+from dubio.models.tokens.batching import pad, tokenize
 from dubio.posteriors.from_adapter import read_adapter
 from models.letters_tiny import (
     LETTERS,

@@ -7,10 +7,10 @@ import peft
 import pytest
 import torch
 
-from dubio.models.adapter_files import find_adapter
-from dubio.models.base import base_hash
+from dubio.models.adapter.files import find_adapter
+from dubio.models.bases.base import base_hash
+from dubio.models.bases.locating import at_revision, is_path, may_be_hub_id, name_base, split_revision
 from dubio.models.loading import load
-from dubio.models.locating import at_revision, is_path, may_be_hub_id, name_base, split_revision
 from dubio.posteriors.base_model import host_under
 from models.hub import publish
 from models.tiny import adapter_folder, base_folder, padded, reference, refused, save_adapter, save_base, settings
@@ -139,7 +139,7 @@ def test_a_wrong_folder_is_told_and_the_hub_is_not_asked(tmp_path, monkeypatch):
         raise AssertionError("the hub was asked")
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", asked)
-    monkeypatch.setattr("dubio.models.base_settings.cached_file", asked)
+    monkeypatch.setattr("dubio.models.bases.base_settings.cached_file", asked)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs" / "adapter").mkdir(parents=True)
     refused(

@@ -14,9 +14,9 @@ import torch
 import transformers as tf
 from safetensors.torch import load_file
 
-from dubio.models.batching import pad, tokenize
 from dubio.models.extraction import Extraction, extract
 from dubio.models.loading import load
+from dubio.models.tokens.batching import pad, tokenize
 from models.options import NINE, PLAIN, ROWS, TOKENIZERS, bare, embeddings_of, expected, make, snug
 from models.tiny import DECODERS, refused, root, save_base, settings, tokenizer
 

@@ -7,9 +7,9 @@ from peft.tuners.lora import Linear
 from peft.tuners.tuners_utils import BaseTunerLayer
 
 from dubio.errors import ProofError
+from dubio.models.adapter.merging import merge_for_inference
 from dubio.models.extraction import extract
 from dubio.models.loading import load
-from dubio.models.merging import merge_for_inference
 from models.options import PLAIN, expected, make, snug
 from models.tiny import PROMPTS, adapter_folder, base_folder, padded, save_adapter
 

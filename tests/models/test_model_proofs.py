@@ -8,10 +8,10 @@ import torch
 from torch import nn
 
 from dubio.errors import ArtifactError, ProofError
-from dubio.models.adapter_files import find_adapter
+from dubio.models.adapter.files import find_adapter
+from dubio.models.checks.load_checks import TEXTS, check_fingerprint, fingerprint, prove
+from dubio.models.head_location import effective, find_site
 from dubio.models.loading import load
-from dubio.models.proofs import TEXTS, check_fingerprint, fingerprint, prove
-from dubio.models.sites import effective, find_site
 from models.tiny import adapter_folder, base_folder, loaded, save_adapter, save_base
 
 

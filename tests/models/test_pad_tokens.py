@@ -13,10 +13,10 @@ from transformers.trainer_utils import align_special_tokens
 
 from dubio.adapters.training import LabelledTexts, TrainingPlan, train_adapter
 from dubio.errors import DubioError
-from dubio.models.batching import pad, tokenize
 from dubio.models.extraction import Extraction, extract
-from dubio.models.letters import as_choices, letter_ids
 from dubio.models.loading import load
+from dubio.models.tokens.answer_letters import as_choices, letter_ids
+from dubio.models.tokens.batching import pad, tokenize
 from dubio.posteriors.engine.engine import StackEngine
 from dubio.posteriors.from_adapter import read_adapter
 from models.letters_tiny import letter_tokenizer

@@ -8,7 +8,7 @@ import pytest
 import torch
 import transformers as tf
 
-from dubio.models import base_settings
+from dubio.models.bases import base_settings
 from dubio.models.extraction import extract
 from dubio.models.loading import load
 from models.options import PLAIN, expected, make, quiet, snug

@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from dubio.demo.models import minilm_path, smollm2_gguf_path
-from dubio.models.batching import pad, tokenize
+from dubio.models.checks.load_checks import TEXTS
 from dubio.models.extraction import Extraction, extract
 from dubio.models.loading import load
-from dubio.models.proofs import TEXTS
+from dubio.models.tokens.batching import pad, tokenize
 from models.tiny import padded, reference, save_adapter
 
 

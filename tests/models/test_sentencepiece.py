@@ -9,9 +9,9 @@ import sentencepiece
 import torch
 import transformers as tf
 
-from dubio.models.batching import tokenize
 from dubio.models.extraction import extract
 from dubio.models.loading import load
+from dubio.models.tokens.batching import tokenize
 from models.options import expected, make, quiet
 from models.tiny import CLASSES, CONFIGS
 

@@ -17,10 +17,10 @@ from safetensors.numpy import load_file, save_file
 
 from dubio.errors import DubioError
 from dubio.models.adapted import AdaptedModel
-from dubio.models.batching import Block
 from dubio.models.cache import StoredRepresentations, map_arrays, save_shard
 from dubio.models.extraction import Extraction, extract, extract_to, shard_key
 from dubio.models.loading import load
+from dubio.models.tokens.batching import Block
 from models.tiny import TEXTS, adapter_folder, base_folder, loaded, save_adapter
 
 HOW = Extraction(shard_rows=3, show=False)

@@ -15,10 +15,10 @@ import torch
 from dubio.errors import DubioError
 from dubio.models import threads
 from dubio.models.adapted import AdaptedModel
-from dubio.models.batching import pad, tokenize
 from dubio.models.extraction import Extraction, extract
 from dubio.models.loading import load
 from dubio.models.threads import alone, catching, keeps_state, together
+from dubio.models.tokens.batching import pad, tokenize
 from dubio.posteriors.sampling import sample_both
 from models.tiny import TEXTS, loaded, root, save_base
 from posteriors.test_sampling import sampler

@@ -10,10 +10,10 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from dubio.adapters.training import LabelledTexts, train_adapter
 from dubio.errors import DubioError
-from dubio.models.batching import pad, tokenize
 from dubio.models.extraction import Extraction, extract
 from dubio.models.loading import load
-from dubio.models.tokenizers import SENTENCES, check_words, unknown_share
+from dubio.models.tokens.batching import pad, tokenize
+from dubio.models.tokens.tokenizers import SENTENCES, check_words, unknown_share
 from dubio.posteriors.base_model import host_under
 from models.options import TOKENIZERS, bare
 from models.tiny import (

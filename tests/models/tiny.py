@@ -16,7 +16,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 
 from dubio.adapters.targets import fresh_modules, lora_targets
 from dubio.errors import DubioError
-from dubio.models.base import load_base
+from dubio.models.bases.base import load_base
 from dubio.models.loading import load
 
 CLASSES = 3

@@ -9,7 +9,7 @@ from tiny_runs import parameters
 
 from dubio.adapters.training import LabelledTexts
 from dubio.errors import DubioError
-from dubio.models.batching import pad, tokenize
+from dubio.models.tokens.batching import pad, tokenize
 from dubio.posteriors.engine.engine import StackEngine
 from dubio.posteriors.engine.jacobians import Block, row_jacobians, shortened
 from dubio.posteriors.engine.stack import AdapterStack, Layout, StackedLinear

@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy
 from dubio.adapters.targets import lora_targets
 from dubio.adapters.training import LabelledTexts
 from dubio.data.prompts import PromptTemplate
-from dubio.models.letters import Choices
+from dubio.models.tokens.answer_letters import Choices
 from dubio.posteriors.base_model import load_host
 from dubio.posteriors.training.parameters import LoraParameters, XsParameters, targets_of
 from dubio.posteriors.training.parametrisation import facts_of, form_of

@@ -7,8 +7,8 @@ from test_laplace_lora import ROWS, chosen, jacobian, tiny
 
 from dubio.adapters.training import LabelledTexts
 from dubio.measures import log_mean
-from dubio.models.batching import pad, tokenize
 from dubio.models.extraction import Extraction
+from dubio.models.tokens.batching import pad, tokenize
 from dubio.posteriors.base_model import hashes_of
 from dubio.posteriors.engine.engine import StackEngine
 from dubio.posteriors.engine.jacobians import names_of, wide_of

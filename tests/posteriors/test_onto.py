@@ -11,7 +11,7 @@ from tokenizers import Tokenizer, normalizers
 from dubio.adapters.targets import lora_targets
 from dubio.adapters.training import LabelledTexts
 from dubio.errors import DubioError, ProofError
-from dubio.models.base import load_base
+from dubio.models.bases.base import load_base
 from dubio.models.extraction import Extraction, extract
 from dubio.models.loading import load
 from dubio.posteriors.from_adapter import make_mc_dropout, make_tfb, read_adapter

@@ -96,7 +96,7 @@ def test_memory_is_that_of_a_shard():
     made, how = sampler(samples=50), Extraction(shard_rows=100, show=False)
     engine = made.engine()
     texts = [TEXTS[i % len(TEXTS)] for i in range(100)]
-    from dubio.models.batching import Block
+    from dubio.models.tokens.batching import Block
     from dubio.posteriors.sampling import _block
 
     tracemalloc.start()

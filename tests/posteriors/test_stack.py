@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from dubio.errors import DubioError
-from dubio.models.base import load_base
-from dubio.models.sites import find_site
+from dubio.models.bases.base import load_base
+from dubio.models.head_location import find_site
 from dubio.posteriors.engine.engine import StackEngine
 from dubio.posteriors.engine.stack import AdapterStack, Layout, LowRank
 from dubio.posteriors.from_peft import stack_of

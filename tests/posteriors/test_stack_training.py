@@ -12,8 +12,8 @@ from torch.nn.functional import cross_entropy
 from dubio.adapters.targets import lora_targets
 from dubio.adapters.training import TrainingPlan
 from dubio.errors import DubioError
-from dubio.models.base import load_base
-from dubio.models.batching import pad, tokenize
+from dubio.models.bases.base import load_base
+from dubio.models.tokens.batching import pad, tokenize
 from dubio.posteriors.base_model import load_host
 from dubio.posteriors.engine.engine import StackEngine
 from dubio.posteriors.engine.prefix_cache import Trunks, sharing_trunks

@@ -8,7 +8,7 @@ import pytest
 import torch
 from tiny_runs import parameters, rows
 
-from dubio.models.batching import pad, tokenize
+from dubio.models.tokens.batching import pad, tokenize
 from dubio.posteriors.engine.engine import StackEngine
 from dubio.posteriors.engine.last_token import tail_of
 from dubio.posteriors.engine.stack import Layout

@@ -9,9 +9,9 @@ from tiny_runs import PLAN, parameters, rows
 
 from dubio.adapters.targets import lora_targets
 from dubio.adapters.training import TrainingPlan
-from dubio.models.batching import pad, tokenize
 from dubio.models.extraction import Extraction
 from dubio.models.loading import load
+from dubio.models.tokens.batching import pad, tokenize
 from dubio.posteriors.engine.engine import StackEngine
 from dubio.posteriors.engine.prefix_cache import Trunks, sharing_trunks
 from dubio.posteriors.from_adapter import make_laplace_lora, make_tfb, read_adapter

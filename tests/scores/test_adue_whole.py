@@ -13,8 +13,8 @@ from torch import nn
 from dubio.containers import Representations, concatenate
 from dubio.errors import DubioError
 from dubio.models.extraction import Extraction, extract
+from dubio.models.head_location import find_site
 from dubio.models.loading import load
-from dubio.models.sites import find_site
 from dubio.scores.base import fold_of
 from dubio.scores.learned.adue import AdUE
 from dubio.scores.learned.adue_stack import Recipe, Trial, _Anchored, train_stack

@@ -19,10 +19,10 @@ from safetensors.torch import load_file, save_file
 import dubio
 from dubio.artifacts.store import load_artifact, save_artifact
 from dubio.errors import ArtifactError
-from dubio.models.adapter_files import RECORD
-from dubio.models.identity import tokens_sha256
+from dubio.models.adapter.files import RECORD
+from dubio.models.checks.identity import tokens_sha256
+from dubio.models.checks.load_checks import check_fingerprint
 from dubio.models.loading import load
-from dubio.models.proofs import check_fingerprint
 from dubio.workflow.binding import bound_facts, changes
 from dubio.workflow.opening import UnboundWarning, open_artifact
 from models.tiny import CLASSES, WORDS, save_adapter, save_base

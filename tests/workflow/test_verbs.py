@@ -9,8 +9,8 @@ import pytest
 
 import dubio
 from dubio.errors import ArtifactError, DubioError
-from dubio.models.lengths import TruncatedWarning
 from dubio.models.loading import load
+from dubio.models.tokens.lengths import TruncatedWarning
 from models.tiny import CLASSES, WORDS, adapter_folder
 from workflow.workflow_cases import one_thread, small_grids  # noqa: F401
 

@@ -18,7 +18,7 @@ from safetensors.numpy import load, save
 from dubio.data.splits import as_hashes, check_disjoint
 from dubio.data.tables import TextTable
 from dubio.errors import DubioError
-from dubio.models.adapter_files import RECORD, AdapterFiles
+from dubio.models.adapter.files import RECORD, AdapterFiles
 from dubio.safe_reading import MEMORY, UnreadableError, read_bytes, unreadable
 
 ROWS = "dubio_rows.safetensors"

@@ -28,11 +28,11 @@ from dubio.arrays import Int64, as_labels
 from dubio.data.texts import hash_rows
 from dubio.errors import DubioError
 from dubio.files import check_folder, open_to_all, sha256_file, sha256_json, write_json, written_by_others
-from dubio.models.adapter_files import RECORD, find_adapter, settings_of
-from dubio.models.base import base_hash, has_bfloat16, load_base
-from dubio.models.lengths import truncated_rows, within
-from dubio.models.letters import Choices
-from dubio.models.locating import name_base
+from dubio.models.adapter.files import RECORD, find_adapter, settings_of
+from dubio.models.bases.base import base_hash, has_bfloat16, load_base
+from dubio.models.bases.locating import name_base
+from dubio.models.tokens.answer_letters import Choices
+from dubio.models.tokens.lengths import truncated_rows, within
 from dubio.safe_reading import FACTS, UnreadableError, read_json, read_object
 
 # Of numbers among the settings of a run, its posterior's too: the least, and what they stay below.

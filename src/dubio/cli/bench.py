@@ -209,7 +209,7 @@ def _on(grid: Grid, device: str | None) -> Grid:
     """The grid with all its models on a device; raises DubioError where that is not there."""
     if device is None:
         return grid
-    from dubio.models.base import check_device
+    from dubio.models.bases.base import check_device
 
     check_device(device)
     return grid.model_copy(update={

@@ -22,14 +22,14 @@ from dubio.data.tables import TextTable, read_table
 from dubio.errors import DubioError
 from dubio.files import check_folder
 from dubio.models.adapted import AdaptedModel
-from dubio.models.adapter_files import AdapterFiles, find_adapter, head_rows
-from dubio.models.base import check_device, has_bfloat16
+from dubio.models.adapter.files import AdapterFiles, find_adapter, head_rows
+from dubio.models.bases.base import check_device, has_bfloat16
+from dubio.models.bases.locating import may_be_hub_id, no_folder
 from dubio.models.extraction import Extraction
 from dubio.models.labels import are_given, read_labels
-from dubio.models.lengths import most, told
-from dubio.models.letters import Choices, asked_choices, choices_of
 from dubio.models.loading import load
-from dubio.models.locating import may_be_hub_id, no_folder
+from dubio.models.tokens.answer_letters import Choices, asked_choices, choices_of
+from dubio.models.tokens.lengths import most, told
 from dubio.posteriors.base_model import host_under
 from dubio.posteriors.sampling import Sampler, sampler_of
 from dubio.posteriors.store import Stored

@@ -14,7 +14,7 @@ from dubio.data.splits import check_disjoint
 from dubio.data.tables import TextTable
 from dubio.errors import DubioError
 from dubio.files import check_folder
-from dubio.models.locating import no_folder
+from dubio.models.bases.locating import no_folder
 from dubio.posteriors.from_adapter import (
     Source,
     make_heads,

@@ -11,7 +11,7 @@ from dubio.data.splits import check_disjoint
 from dubio.data.tables import TextTable, read_table
 from dubio.errors import DubioError
 from dubio.files import check_folder
-from dubio.models.letters import Choices, asked_choices
+from dubio.models.tokens.answer_letters import Choices, asked_choices
 from dubio.posteriors.registry import get_posterior
 from dubio.posteriors.trained import MEMBERS, PosteriorPlan, idle_settings, train_posterior
 from dubio.showing import tell

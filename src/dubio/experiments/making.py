@@ -27,11 +27,11 @@ from dubio.files import write_json
 from dubio.heads import head_arrays, head_spec
 from dubio.log_space import log_softmax
 from dubio.models.adapted import AdaptedModel
-from dubio.models.base import check_device
+from dubio.models.bases.base import check_device
 from dubio.models.cache import read_arrays, save_arrays
 from dubio.models.extraction import Extraction, extract
-from dubio.models.letters import Choices, as_choices
 from dubio.models.loading import load
+from dubio.models.tokens.answer_letters import Choices, as_choices
 from dubio.posteriors import from_adapter as onto
 from dubio.posteriors.base_model import host_under
 from dubio.posteriors.engine.prefix_cache import Trunks, sharing_trunks

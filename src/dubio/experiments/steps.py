@@ -25,7 +25,7 @@ from dubio.errors import DubioError
 from dubio.experiments.config import DataSet, Grid, ModelSpec, PosteriorSpec
 from dubio.experiments.splits import place_of
 from dubio.files import sha256_file, sha256_json
-from dubio.models.base import base_hash
+from dubio.models.bases.base import base_hash
 from dubio.posteriors.registry import get_posterior
 from dubio.posteriors.trained import PosteriorPlan
 from dubio.safe_reading import check_file

@@ -10,10 +10,10 @@ from peft import PeftModel
 from torch import Tensor, nn
 
 from dubio.errors import ProofError
-from dubio.models.letters import Choices
-from dubio.models.prompts import is_prompted, run_prompted
-from dubio.models.sites import Site
+from dubio.models.head_location import Site
 from dubio.models.threads import alone, catching, keeps_state, settle, together
+from dubio.models.tokens.answer_letters import Choices
+from dubio.models.tokens.prompt_learning import is_prompted, run_prompted
 
 INPUTS = frozenset({"input_ids", "attention_mask", "token_type_ids"})
 

@@ -19,9 +19,9 @@ from dubio.containers import Representations, concatenate
 from dubio.errors import DubioError
 from dubio.files import sha256_json
 from dubio.models.adapted import AdaptedModel
-from dubio.models.batching import Block, batches, blocks_of, pad, tokenize
 from dubio.models.cache import StoredRepresentations, is_shard, save_shard
 from dubio.models.cache_limit import use
+from dubio.models.tokens.batching import Block, batches, blocks_of, pad, tokenize
 from dubio.progress import progress
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from dubio.data.labels import same_name
 from dubio.errors import DubioError
-from dubio.models.adapter_files import RECORD, AdapterFiles, head_rows
-from dubio.models.problem import beside
+from dubio.models.adapter.files import RECORD, AdapterFiles, head_rows
+from dubio.models.bases.problem import beside
 from dubio.safe_reading import read_json, read_text
 
 _SHOWN = 8  # names in a message

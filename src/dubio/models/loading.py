@@ -18,23 +18,23 @@ from torch import nn
 from dubio.errors import DubioError
 from dubio.files import sha256_json
 from dubio.models.adapted import INPUTS, AdaptedModel
-from dubio.models.adapter_files import AdapterFiles, find_adapter, head_rows
-from dubio.models.attaching import put_on
-from dubio.models.base import base_hash, check_device, load_base, read_base
-from dubio.models.base_settings import moved
-from dubio.models.embeddings import fit_embeddings
-from dubio.models.initialising import is_plain
+from dubio.models.adapter.attaching import put_on
+from dubio.models.adapter.embeddings import fit_embeddings
+from dubio.models.adapter.files import AdapterFiles, find_adapter, head_rows
+from dubio.models.adapter.initialising import is_plain
+from dubio.models.adapter.merging import merge_for_inference
+from dubio.models.bases.base import base_hash, check_device, load_base, read_base
+from dubio.models.bases.base_settings import moved
+from dubio.models.bases.locating import at_revision, split_revision
+from dubio.models.bases.problem import check_problem
+from dubio.models.checks.load_checks import prove
+from dubio.models.checks.second_load import merge_proven, prove_again
+from dubio.models.head_location import find_site
 from dubio.models.labels import class_names
-from dubio.models.lengths import length_of
-from dubio.models.letters import Choices, as_choices, choices_of
-from dubio.models.locating import at_revision, split_revision
-from dubio.models.merging import merge_for_inference
-from dubio.models.padding import pad_fact
-from dubio.models.problem import check_problem
-from dubio.models.prompts import is_prefix, virtual_tokens
-from dubio.models.proofs import prove
-from dubio.models.repeating import merge_proven, prove_again
-from dubio.models.sites import find_site
+from dubio.models.tokens.answer_letters import Choices, as_choices, choices_of
+from dubio.models.tokens.lengths import length_of
+from dubio.models.tokens.padding import pad_fact
+from dubio.models.tokens.prompt_learning import is_prefix, virtual_tokens
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 # Layers that a letters' head is cut from, by their names in the families.

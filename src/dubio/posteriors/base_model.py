@@ -7,13 +7,13 @@ from functools import partial
 from typing import Any
 
 from dubio.models.adapted import AdaptedModel
-from dubio.models.base import base_hash, check_device, load_base, read_base
-from dubio.models.base_settings import moved
-from dubio.models.embeddings import resize
-from dubio.models.lengths import LONGEST, within
-from dubio.models.letters import Choices
+from dubio.models.adapter.embeddings import resize
+from dubio.models.bases.base import base_hash, check_device, load_base, read_base
+from dubio.models.bases.base_settings import moved
+from dubio.models.head_location import find_site
 from dubio.models.loading import PRECISIONS, model_hashes
-from dubio.models.sites import find_site
+from dubio.models.tokens.answer_letters import Choices
+from dubio.models.tokens.lengths import LONGEST, within
 
 
 def load_host(

@@ -20,13 +20,13 @@ from dubio.containers import Representations
 from dubio.errors import DubioError, ProofError
 from dubio.measures import log_mean
 from dubio.models.adapted import AdaptedModel
-from dubio.models.adapter_files import find_adapter
-from dubio.models.attaching import put_on
-from dubio.models.base import read_base
-from dubio.models.batching import pad, tokenize
-from dubio.models.embeddings import check_untouched, fit_embeddings
+from dubio.models.adapter.attaching import put_on
+from dubio.models.adapter.embeddings import check_untouched, fit_embeddings
+from dubio.models.adapter.files import find_adapter
+from dubio.models.bases.base import read_base
+from dubio.models.checks.load_checks import TEXTS, TOLERANCE
 from dubio.models.extraction import Extraction
-from dubio.models.proofs import TEXTS, TOLERANCE
+from dubio.models.tokens.batching import pad, tokenize
 from dubio.posteriors.base import Posterior
 from dubio.posteriors.base_model import hashes_of, host_under
 from dubio.posteriors.engine.engine import StackEngine

@@ -14,7 +14,7 @@ from peft.utils import ModulesToSaveWrapper
 from torch import Tensor, nn
 
 from dubio.errors import DubioError
-from dubio.models.sites import find_site
+from dubio.models.head_location import find_site
 from dubio.posteriors.engine.stack import AdapterStack, Dense, LowRank, concatenate
 
 

@@ -18,11 +18,11 @@ from dubio.arrays import Float32, check_finite
 from dubio.errors import DubioError
 from dubio.files import sha256_json
 from dubio.models.adapted import AdaptedModel
-from dubio.models.batching import Block, batches, blocks_of, pad, tokenize
 from dubio.models.cache import map_arrays, read_arrays, save_arrays
 from dubio.models.cache_limit import use
 from dubio.models.extraction import Extraction, shard_key, width_of
 from dubio.models.threads import alone
+from dubio.models.tokens.batching import Block, batches, blocks_of, pad, tokenize
 from dubio.posteriors.engine.engine import StackEngine
 from dubio.posteriors.engine.linearised import LinearEngine
 from dubio.posteriors.engine.prefix_cache import Trunks

@@ -17,7 +17,7 @@ from transformers.pytorch_utils import Conv1D
 from dubio.adapters.training import LabelledTexts, publish_adapter
 from dubio.errors import DubioError
 from dubio.models.adapted import AdaptedModel
-from dubio.models.locating import name_base
+from dubio.models.bases.locating import name_base
 from dubio.posteriors.base_model import load_host
 from dubio.posteriors.engine.stack import AdapterStack, LowRank
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from dubio.adapters.training import LabelledTexts, TrainingPlan, check_plan
 from dubio.files import check_folder, write_json
-from dubio.models.base import check_device
-from dubio.models.letters import Choices
+from dubio.models.bases.base import check_device
+from dubio.models.tokens.answer_letters import Choices
 from dubio.posteriors.base_model import load_host
 from dubio.posteriors.to_peft import export_member
 from dubio.posteriors.trained import PosteriorPlan, parameters_of, stack_plan

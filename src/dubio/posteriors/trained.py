@@ -20,8 +20,8 @@ from dubio.adapters.training import LabelledTexts, TrainingPlan, check_plan
 from dubio.errors import DubioError
 from dubio.files import check_folder
 from dubio.models.adapted import AdaptedModel
-from dubio.models.base import check_device
-from dubio.models.letters import Choices
+from dubio.models.bases.base import check_device
+from dubio.models.tokens.answer_letters import Choices
 from dubio.posteriors.base import Posterior
 from dubio.posteriors.base_model import hashes_of, load_host
 from dubio.posteriors.engine.prefix_cache import sharing_trunks

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from dubio.artifacts.store import BOUND, Artifact
 from dubio.models.adapted import AdaptedModel
-from dubio.models.identity import config_changes, config_facts, head_of, table_of, tokens_sha256, weights_of
-from dubio.models.sketch import same_weights
+from dubio.models.checks.identity import config_changes, config_facts, head_of, table_of, tokens_sha256, weights_of
+from dubio.models.checks.sketch import same_weights
 
 _FILES = {"base": "the weights of the base", "adapter": "the adapter"}
 

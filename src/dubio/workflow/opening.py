@@ -7,7 +7,7 @@ from pathlib import Path
 from dubio.artifacts.store import Artifact, load_artifact
 from dubio.errors import ArtifactError
 from dubio.models.adapted import AdaptedModel
-from dubio.models.proofs import check_fingerprint
+from dubio.models.checks.load_checks import check_fingerprint
 from dubio.posteriors.store import Stored, find_posteriors, load_posterior
 from dubio.workflow.binding import changes, is_bound, other_files
 

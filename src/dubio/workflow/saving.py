@@ -15,8 +15,8 @@ from dubio.data.splits import check_disjoint
 from dubio.data.tables import TextTable
 from dubio.metrics import Bootstrap, evaluate_scores
 from dubio.models.adapted import AdaptedModel
-from dubio.models.adapter_files import find_adapter
-from dubio.models.proofs import fingerprint
+from dubio.models.adapter.files import find_adapter
+from dubio.models.checks.load_checks import fingerprint
 from dubio.report.card import render_card
 from dubio.workflow.binding import bound_facts
 from dubio.workflow.fitting import Fit

@@ -11,10 +11,10 @@ from dubio.data.groups import REPEATS, groups_of
 from dubio.data.splits import SplitReport
 from dubio.data.tables import TextTable
 from dubio.models.adapted import AdaptedModel
-from dubio.models.batching import blocks_of
 from dubio.models.cache import StoredRepresentations
 from dubio.models.extraction import Extraction, extract_to
-from dubio.models.lengths import truncated_rows
+from dubio.models.tokens.batching import blocks_of
+from dubio.models.tokens.lengths import truncated_rows
 from dubio.posteriors.sampling import Sampler, sample_to
 
 

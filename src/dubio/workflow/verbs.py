@@ -18,7 +18,7 @@ from dubio.measures import log_mean
 from dubio.models.adapted import AdaptedModel
 from dubio.models.extraction import Extraction, extract_to
 from dubio.models.extraction import extract as extract_rows
-from dubio.models.lengths import TruncatedWarning, told
+from dubio.models.tokens.lengths import TruncatedWarning, told
 from dubio.posteriors.base_model import host_under
 from dubio.posteriors.sampling import sample_both, sampler_of
 from dubio.workflow.evaluation import Evaluation, check_fitted, check_predictions, evaluate, promise

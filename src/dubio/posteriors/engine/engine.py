@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from dubio.errors import ProofError
-from dubio.models.sites import Site
+from dubio.models.head_location import Site
 from dubio.models.threads import alone, settle
 from dubio.posteriors.engine.gradient_checkpointing import recomputed
 from dubio.posteriors.engine.hooks import Skip, blocks_of, entering, expander, has_trunk, runs_together

@@ -17,8 +17,8 @@ from torch.nn.utils.rnn import pad_sequence
 
 from dubio.files import sha256_json
 from dubio.models.adapted import AdaptedModel
-from dubio.models.batching import batches, pad
 from dubio.models.threads import alone
+from dubio.models.tokens.batching import batches, pad
 from dubio.posteriors.engine.engine import StackEngine
 
 LIMIT = 2 << 30  # bytes of hidden states

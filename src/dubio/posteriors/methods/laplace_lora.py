@@ -32,7 +32,7 @@ from dubio.adapters.training import LabelledTexts
 from dubio.arrays import Float64
 from dubio.errors import DubioError
 from dubio.models.adapted import AdaptedModel
-from dubio.models.batching import batches, pad, tokenize
+from dubio.models.tokens.batching import batches, pad, tokenize
 from dubio.posteriors.base import Posterior, generator, shared
 from dubio.posteriors.engine.engine import StackEngine
 from dubio.posteriors.engine.hooks import runs_together

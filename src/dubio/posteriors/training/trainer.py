@@ -28,7 +28,7 @@ from dubio.adapters.training import LabelledTexts
 from dubio.arrays import Int64
 from dubio.errors import DubioError
 from dubio.files import sha256_json
-from dubio.models.batching import batches, pad, tokenize
+from dubio.models.tokens.batching import batches, pad, tokenize
 from dubio.posteriors.engine.engine import StackEngine
 from dubio.posteriors.engine.hooks import runs_together
 from dubio.posteriors.engine.prefix_cache import Trunk, Trunks, sharing_trunks

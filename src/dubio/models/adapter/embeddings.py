@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from dubio.errors import DubioError
-from dubio.models.adapter_files import AdapterFiles
+from dubio.models.adapter.files import AdapterFiles
 
 # Behind the embedding's own name: its weight, saved beside the adapter, trained whole, or under LoRA or new tokens.
 _WHOLE = ("weight", "base_layer.weight", "modules_to_save.weight", "original_module.weight")

@@ -13,8 +13,8 @@ from torch import nn
 
 from dubio.arrays import Bool
 from dubio.errors import DubioError
-from dubio.models.prompts import virtual_tokens
 from dubio.models.threads import alone
+from dubio.models.tokens.prompt_learning import virtual_tokens
 
 LONGEST = 8192  # tokens a row where nobody says how many: positions of decoders go to 128,000 and more
 _BLOCK = 2048  # rows that are tokenised at once

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from dubio.errors import DubioError
 from dubio.models.adapted import AdaptedModel
-from dubio.models.embeddings import check_rows
+from dubio.models.adapter.embeddings import check_rows
 from dubio.models.threads import alone
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from dubio.errors import DubioError
-from dubio.models.adapter_files import AdapterFiles
+from dubio.models.adapter.files import AdapterFiles
 from dubio.safe_reading import read_object
 
 # What transformers calls models of other problems, and what each of them does.

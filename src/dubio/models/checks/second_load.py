@@ -14,14 +14,14 @@ from torch import Tensor, nn
 
 from dubio.errors import ProofError
 from dubio.models.adapted import AdaptedModel
-from dubio.models.adapter_files import AdapterFiles
-from dubio.models.attaching import put_on
-from dubio.models.base import read_base
-from dubio.models.embeddings import fit_embeddings
-from dubio.models.initialising import check_again
-from dubio.models.merging import take_apart
-from dubio.models.proofs import TOLERANCE, logits_of
-from dubio.models.sites import find_site
+from dubio.models.adapter.attaching import put_on
+from dubio.models.adapter.embeddings import fit_embeddings
+from dubio.models.adapter.files import AdapterFiles
+from dubio.models.adapter.initialising import check_again
+from dubio.models.adapter.merging import take_apart
+from dubio.models.bases.base import read_base
+from dubio.models.checks.load_checks import TOLERANCE, logits_of
+from dubio.models.head_location import find_site
 
 _SEED = 8_191  # another stream of random numbers than the first load had
 

@@ -9,12 +9,12 @@ from safetensors import SafetensorError, safe_open
 
 from dubio.errors import DubioError
 from dubio.files import sha256_file, sha256_json
-from dubio.models.adapter_keys import check_keys
-from dubio.models.foreign_code import check_adapter_settings, check_model_settings
-from dubio.models.initialising import check_initialisation
-from dubio.models.locating import at_revision, find_folder, nothing_in
-from dubio.models.sizes import check_adapter_sizes, check_files
-from dubio.models.training_record import RECORD, read_record
+from dubio.models.adapter.foreign_code import check_adapter_settings, check_model_settings
+from dubio.models.adapter.initialising import check_initialisation
+from dubio.models.adapter.keys import check_keys
+from dubio.models.adapter.training_record import RECORD, read_record
+from dubio.models.bases.locating import at_revision, find_folder, nothing_in
+from dubio.models.bases.sizes import check_adapter_sizes, check_files
 from dubio.safe_reading import check_file, read_object
 
 _HEADS = (["classifier"], ["classifier", "out_proj"], ["score"])

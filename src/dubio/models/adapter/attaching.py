@@ -6,8 +6,8 @@ from typing import Any, cast
 from peft import PeftConfig, PeftModel
 from torch import nn
 
-from dubio.models.letters import Choices
-from dubio.models.patterns import check_patterns
+from dubio.models.adapter.patterns import check_patterns
+from dubio.models.tokens.answer_letters import Choices
 from dubio.safe_reading import read_object
 
 

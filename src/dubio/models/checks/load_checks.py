@@ -18,10 +18,10 @@ from torch import Tensor
 from dubio.arrays import Float32
 from dubio.errors import ArtifactError, DubioError, ProofError
 from dubio.models.adapted import AdaptedModel
-from dubio.models.adapter_files import AdapterFiles
-from dubio.models.adapter_keys import not_loaded, stored_name
-from dubio.models.batching import pad, tokenize
-from dubio.models.prompts import is_prompted, virtual_tokens
+from dubio.models.adapter.files import AdapterFiles
+from dubio.models.adapter.keys import not_loaded, stored_name
+from dubio.models.tokens.batching import pad, tokenize
+from dubio.models.tokens.prompt_learning import is_prompted, virtual_tokens
 
 TEXTS = (
     "Yes.",

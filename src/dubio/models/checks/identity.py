@@ -17,9 +17,9 @@ from peft import PeftModel
 from dubio.arrays import Float64
 from dubio.files import sha256_json
 from dubio.models.adapted import AdaptedModel
-from dubio.models.batching import tokenize
-from dubio.models.proofs import TEXTS
-from dubio.models.sketch import sketch
+from dubio.models.checks.load_checks import TEXTS
+from dubio.models.checks.sketch import sketch
+from dubio.models.tokens.batching import tokenize
 
 # Of a config: what changes no number of a forward pass of texts. Dropout, in whatever name, is off.
 _IDLE = frozenset({

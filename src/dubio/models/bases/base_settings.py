@@ -11,9 +11,9 @@ from transformers.quantizers.auto import AUTO_QUANTIZER_MAPPING
 from transformers.utils.hub import cached_file
 
 from dubio.errors import DubioError
-from dubio.models.foreign_code import FILES, INDEX, check_model_settings, check_shards
-from dubio.models.locating import locate_base, not_at_hand
-from dubio.models.sizes import check_base_sizes, check_files
+from dubio.models.adapter.foreign_code import FILES, INDEX, check_model_settings, check_shards
+from dubio.models.bases.locating import locate_base, not_at_hand
+from dubio.models.bases.sizes import check_base_sizes, check_files
 from dubio.safe_reading import read_object
 
 # A way to quantise -> the package that holds its arithmetic; the others need none, or transformers names it.

@@ -14,12 +14,12 @@ from transformers.utils.hub import cached_file
 
 from dubio.errors import DubioError
 from dubio.files import sha256_file
-from dubio.models.base_settings import check_base, moved, reason_of
-from dubio.models.gguf import classifier_from, gguf_classifier
-from dubio.models.letters import Choices, fill_head
-from dubio.models.locating import locate_base
-from dubio.models.padding import settle_padding
-from dubio.models.tokenizers import check_words, find_tokenizer
+from dubio.models.bases.base_settings import check_base, moved, reason_of
+from dubio.models.bases.gguf import classifier_from, gguf_classifier
+from dubio.models.bases.locating import locate_base
+from dubio.models.tokens.answer_letters import Choices, fill_head
+from dubio.models.tokens.padding import settle_padding
+from dubio.models.tokens.tokenizers import check_words, find_tokenizer
 
 
 def load_base(

@@ -12,8 +12,8 @@ from typing import Any
 from transformers import AutoTokenizer
 
 from dubio.errors import DubioError
-from dubio.models.base_settings import reason_of
-from dubio.models.gguf import gguf_tokenizer
+from dubio.models.bases.base_settings import reason_of
+from dubio.models.bases.gguf import gguf_tokenizer
 from dubio.safe_reading import FACTS, read_object, read_text
 
 # One of a language or notation is enough: who reads Chinese, proteins or lower case alone need not read English.

@@ -1,0 +1,1 @@
+"""Texts to batches: the tokenizer, lengths, padding, answer letters, soft prompts."""
