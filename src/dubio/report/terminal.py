@@ -31,7 +31,7 @@ def metrics_table(metrics: Sequence[Metric], split: str) -> Table:
         title=f"Which predictions are wrong? ({split}; higher uncertainty = more likely wrong)",
         caption="\n".join(
             [
-                "gain: paired difference to softmax response in points of error ROC-AUC; brackets: 95 % intervals. "
+                "gain: paired difference to softmax response in percentage points of error ROC-AUC; brackets: 95 % intervals. "
                 "error probability: its debiased ECE where a test speaks against it (p up to 0.05).",
                 *_reasons(shown),
             ]
