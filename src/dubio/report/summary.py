@@ -7,13 +7,11 @@ from dataclasses import dataclass
 
 from dubio.artifacts.store import Artifact
 from dubio.metrics import Metric
-from dubio.metrics.evaluation import ADAPTER
+from dubio.metrics.evaluation import ADAPTER, REFERENCE
 from dubio.report.answering import BUDGETS, promises
 from dubio.report.content import ReportContent
 from dubio.report.words import budget, count, is_control, named, percent, title_of
 from dubio.scores.registry import is_method
-
-REFERENCE = "softmax_response"
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,11 @@ from rich.table import Table
 from rich.text import Text
 
 from dubio.metrics import Metric
-from dubio.metrics.evaluation import ADAPTER
+from dubio.metrics.evaluation import ADAPTER, REFERENCE
 from dubio.metrics.miscalibration import AGAINST
 from dubio.report.content import Cost
 from dubio.report.words import p_value
 from dubio.showing import plain
-
-REFERENCE = "softmax_response"
 
 
 def metrics_table(metrics: Sequence[Metric], split: str) -> Table:
@@ -31,8 +29,8 @@ def metrics_table(metrics: Sequence[Metric], split: str) -> Table:
         title=f"Which predictions are wrong? ({split}; higher uncertainty = more likely wrong)",
         caption="\n".join(
             [
-                "gain: paired difference to softmax response in percentage points of error ROC-AUC; brackets: 95 % intervals. "
-                "error probability: its debiased ECE where a test speaks against it (p up to 0.05).",
+                "gain: paired difference to softmax response in percentage points of error ROC-AUC; brackets: "
+                "95 % intervals. error probability: its debiased ECE where a test speaks against it (p up to 0.05).",
                 *_reasons(shown),
             ]
         ),

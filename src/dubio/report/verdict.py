@@ -2,12 +2,10 @@
 
 from dubio.metrics import Metric
 from dubio.metrics.calibration import BINS
-from dubio.metrics.evaluation import ADAPTER
+from dubio.metrics.evaluation import ADAPTER, REFERENCE
 from dubio.metrics.miscalibration import AGAINST
 from dubio.report.content import ReportContent
 from dubio.report.words import interval_of, level_of, named, p_words, percent, size, title_of
-
-REFERENCE = "softmax_response"
 
 
 def verdict(content: ReportContent) -> list[str]:

@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 from dubio.arrays import Bool, Float64
 from dubio.metrics import reliability_bins, risk_coverage_curve, roc_curve
 from dubio.metrics.calibration import BINS
+from dubio.metrics.evaluation import REFERENCE
 from dubio.report.content import ReportContent
 from dubio.report.html.plot import Bars, Dot, Line, Plot
 from dubio.report.words import percent, title_of
 
-REFERENCE = "softmax_response"
 POINTS = 200
 FIRST = 50  # a curve begins at 1/50 of the rows: before, a single row decides
 WHOLE = (0.0, 100.0)

@@ -4,11 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from dubio.metrics import Metric
+from dubio.metrics.evaluation import REFERENCE
 from dubio.metrics.table import BIASED
 from dubio.report.content import Cost, ReportContent
 from dubio.report.words import is_control, p_value, size, title_of
-
-REFERENCE = "softmax_response"
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,6 @@ DETECTION = (
     Column("error_roc_auc", "error ROC-AUC, %", *PERCENT, better="↑"),
     Column("error_roc_auc_gain", "difference to softmax response, percentage points", "{:+.1f}", 100, better="↑"),
     Column("error_roc_auc_gain_p", "p", P_VALUE),
-    Column("error_roc_auc_gain_p_delong", "p (DeLong, many rows)", P_VALUE),
     Column("error_pr_auc", "error PR-AUC, %", *PERCENT, better="↑"),
     Column("aurc", "AURC", "{:.4f}", better="↓"),
     Column("fpr_at_95_tpr", "FPR at 95 % TPR, %", *PERCENT, better="↓"),

@@ -30,6 +30,7 @@
     show();
   };
   frame.addEventListener("pointerdown", (event) => {
+    if (event.pointerType === "touch" && !event.target.closest(".budget")) return; // a finger that scrolls the page
     frame.setPointerCapture(event.pointerId);
     near(event);
   });
