@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from report_samples import artifact, content
 
+from dubio.metrics import Metric
 from dubio.report.html import render
 from dubio.report.html.page import OPEN
 
@@ -133,6 +134,18 @@ def test_first_screen_says_what_each_budget_answers(full, page):
     assert full.chosen in first.text
     ood = full.threshold.answers(full.ood[full.chosen].uncertainty)
     assert f"{ood.sum()} of {len(ood)} out-of-domain rows" in first.text
+
+
+def test_commands_are_code_and_nothing_else_is_markup(full):
+    found = [m for m in full.metrics if m.metric not in ("accuracy", "system_accuracy")]
+    found += [Metric("adapter", "accuracy", "test", 0.5, 0.49, 0.51)]
+    found += [Metric("refitted_both", "system_accuracy", "test", 0.9, 0.89, 0.91)]
+    shown = tree(replace(full, metrics=found, why="a <b>reason</b> `x < 1`"))
+    first = next(shown.all("section"))
+    assert next(code.text for code in first.all("code")) == "dubio posterior ADAPTER heads --rows HELD_OUT.csv"
+    methods = shown.one("section", id="methods")
+    assert "x < 1" in [code.text for code in methods.all("code")]
+    assert "a <b>reason</b>" in methods.text
 
 
 def test_picture_works_without_a_script_and_moves_with_one(full, page):

@@ -62,10 +62,12 @@ def test_lead_and_facts_say_the_figures(fitted, full):
     assert lead(full).startswith(f"{100 * (1 - wrong / 1500):.1f} % of the predictions are right. Answer the surest ")
     assert f"right on {1500 - wrong:,} of 1,500 test rows" in told(full, "Right")
     assert f"On test {full.answer.wrong} of {full.answer.answered} are" in told(full, "Promise")
-    assert "Anchored probe on both, guarded (probe_guarded)" in told(full, "Decides")
+    assert "Anchored probe on both, guarded (probe_guarded)" in told(full, "Decided by")
     poor = content(fitted, risk=0.001)
     assert "cannot be promised" in lead(poor)
-    assert "Every row is left to a person" in told(poor, "Promise")
+    assert "0.1 % wrong cannot be promised: about" in told(poor, "Promise")
+    looser = next(a for a in poor.answers if a.promised)
+    assert f"is {100 * looser.budget:.4g} %; it answers {100 * looser.coverage:.1f} % of" in told(poor, "Promise")
     assert "0 of 400 out-of-domain rows (0.0 %)" in told(poor, "Watch out")
     assert told(replace(full, ood={}), "Watch out") == ""
 
@@ -104,16 +106,22 @@ def test_whether_a_posterior_is_worth_its_cost_is_measured_against_the_best_chea
 def test_the_method_is_praised_no_more_than_its_interval(full, low, high, words):
     kept = [m for m in full.metrics if (m.method, m.metric) != (full.chosen, "error_roc_auc_gain")]
     changed = replace(full, metrics=[*kept, Metric(full.chosen, "error_roc_auc_gain", "test", 0.0, low, high)])
-    assert words in told(changed, "Decides")
+    assert words in told(changed, "Decided by")
 
 
 def test_the_terminal_says_each_budget_and_the_method_by_name(full):
     lines = console_lines(full)
-    for answer in full.answers:
-        if answer.budget in BUDGETS and answer.risk is not None:
-            assert f"{100 * answer.coverage:.1f} % answered, {100 * answer.risk:.1f} % of those wrong" in lines[0]
-    assert "1 %: nothing can be promised" in lines[0]
-    assert any(line.startswith("Decides: Anchored probe on both, guarded (probe_guarded)") for line in lines)
+    listed = [answer for answer in full.answers if answer.budget in BUDGETS]
+    for answer, line in zip(listed, lines[1:5], strict=True):
+        share = f"{100 * answer.coverage:.1f} %" if answer.promised else "no promise"
+        wrong = "–" if answer.risk is None else f"{100 * answer.risk:.1f} %"
+        assert [part.strip() for part in line.split("   ") if part.strip()] == [
+            f"{100 * answer.budget:.0f} %",
+            share,
+            wrong,
+        ]
+    assert len({len(line) for line in lines[:5]}) == 1
+    assert any(line.startswith("Decided by: Anchored probe on both, guarded (probe_guarded)") for line in lines)
     assert any(line.startswith("To ship: ") for line in lines)
     assert console_lines(replace(full, errors=np.zeros(0, dtype=bool))) == []
 

@@ -54,12 +54,17 @@ class Answered:
     @property
     def promise(self) -> str:
         """What is promised, or what would be needed for a promise, in a few words."""
-        found = self.threshold
         if self.promised:
-            return f"at most {budget(found.risk)}, with confidence {budget(1 - found.delta)}"
+            return f"at most {budget(self.budget)}, with confidence {budget(1 - self.threshold.delta)}"
+        return f"none: {self.missing}"
+
+    @property
+    def missing(self) -> str:
+        """What a promise would need, where there is none."""
+        found = self.threshold
         if found.needed_rows is None:
-            return "none: even the surest rows are wrong more often"
-        return f"none: about {found.needed_rows:,} calibration rows would be needed, there are {found.rows:,}"
+            return "even the surest rows are wrong more often"
+        return f"about {found.needed_rows:,} calibration rows would be needed, there are {found.rows:,}"
 
     @property
     def outcome(self) -> str:

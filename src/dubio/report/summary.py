@@ -38,7 +38,7 @@ def lead(content: ReportContent) -> str:
 
 def facts(content: ReportContent) -> list[Fact]:
     """The lines of the first screen, and of the terminal."""
-    lines = [Fact("Right", _accuracy(content)), Fact("Promise", _kept(content)), Fact("Decides", _method(content))]
+    lines = [Fact("Right", _accuracy(content)), Fact("Promise", _kept(content)), Fact("Decided by", _method(content))]
     lines += [Fact("To ship", shipping(content)), Fact("Watch out", _strange(content))]
     return [line for line in lines if line.text]
 
@@ -48,12 +48,12 @@ def console_lines(content: ReportContent) -> list[str]:
     if not len(content.errors):
         return []
     listed = {*BUDGETS, content.threshold.risk}
-    kept = "; ".join(
-        f"{budget(a.budget)}: {'nothing can be promised' if not a.promised else f'{percent(a.coverage)} answered'}"
-        f"{'' if a.risk is None else f', {percent(a.risk)} of those wrong'}"
-        for a in content.answers if a.budget in listed
-    )  # fmt: skip
-    lines = [f"By the share that may be wrong, on test: {kept}."]
+    lines = ["wrong at most   answered on test   wrong of those"]
+    for found in content.answers:
+        if found.budget in listed:
+            share = percent(found.coverage) if found.promised else "no promise"
+            wrong = "–" if found.risk is None else percent(found.risk)
+            lines.append(f"{budget(found.budget):>13}   {share:>16}   {wrong:>14}")
     return lines + [f"{fact.about}: {fact.text}" for fact in facts(content) if fact.about not in ("Right", "Promise")]
 
 
@@ -143,7 +143,14 @@ def _accuracy(content: ReportContent) -> str:
 def _kept(content: ReportContent) -> str:
     found = content.answer
     if not found.promised:
-        return f"At most {budget(found.budget)} wrong: {found.promise}. Every row is left to a person."
+        words = (
+            f"At most {budget(found.budget)} wrong cannot be promised: {found.missing}. Every row is left to a person."
+        )
+        looser = next((a for a in content.answers if a.promised and a.budget > found.budget), None)
+        more = (
+            "" if looser is None else f" The strictest budget above it that can be promised is {budget(looser.budget)}"
+        )
+        return words if looser is None else f"{words}{more}; it answers {percent(looser.coverage)} of the test rows."
     start = f"At most {budget(found.budget)} of the answered rows are wrong, with confidence"
     start += f" {budget(1 - content.threshold.delta)}."
     if found.risk is None:

@@ -50,6 +50,7 @@ def render(content: ReportContent) -> str:
         "percent": percent,
         "budget": budget,
         "keep": keep,
+        "prose": prose,
         "breakable": breakable,
     }
     script = environment.get_template("dial.js").render()
@@ -75,6 +76,12 @@ def render(content: ReportContent) -> str:
 def keep(words: str) -> str:
     """The words with a space before `%` at which no line breaks."""
     return words.replace(" %", "\N{NO-BREAK SPACE}%")
+
+
+def prose(words: str) -> Markup:
+    """The words, escaped and kept together, with what stands in backticks as code."""
+    parts = keep(words).split("`")
+    return Markup("").join(Markup("<code>{}</code>").format(p) if at % 2 else p for at, p in enumerate(parts))
 
 
 def breakable(name: str) -> Markup:
