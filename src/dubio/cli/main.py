@@ -269,6 +269,38 @@ def score(
         run_on(executor, session, table, output, (risk, delta), methods, (address, workers))
 
 
+@app.command()
+def split(
+    table: Annotated[str, typer.Argument(help="Labelled table to cut (CSV, TSV, JSONL, Parquet, or hub:NAME:SPLIT).")],
+    train: Annotated[str, typer.Option(help="Size of train: a share (0.6, 60%), rows (6000), rest, or 0.")] = "rest",
+    calibration: Annotated[str, typer.Option(help="Size of calibration, likewise.")] = "0.2",
+    test: Annotated[str, typer.Option(help="Size of test, likewise.")] = "0.2",
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for train.csv, ... (default: beside, data_train.csv).")
+    ] = None,
+    groups: Annotated[
+        str, typer.Option(help="Which rows stay together: repeats (near repeats), a column's name, or none.")
+    ] = "repeats",
+    without: Annotated[
+        list[str] | None, typer.Option(help="Table whose rows shall be in no part, such as an adapter's; repeatable.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the draw: the same seed gives the same parts.")] = 0,
+    drop_empty: Annotated[bool, typer.Option("--drop-empty", help="Leave out rows without text.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that are there.")] = False,
+    text: Text = None,
+    pair: Pair = None,
+    label: Label = None,
+) -> None:
+    """Cut a labelled table into train, calibration and test, with the labels in the same shares.
+
+    Rows of the same text, and near repeats, are never divided between two parts.
+    """
+    from dubio.cli.split import Cut, run
+
+    sizes = {"train": train, "calibration": calibration, "test": test}
+    run(table, Cut(sizes, groups, seed, without or (), drop_empty), (text, pair, label), out, overwrite=overwrite)
+
+
 app.add_typer(bench, name="bench")
 
 

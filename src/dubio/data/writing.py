@@ -2,6 +2,8 @@
 
 import json
 import re
+from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -60,18 +62,28 @@ def without_formulas(frame: ArrowTable) -> ArrowTable:
 
 def write_frame(frame: ArrowTable, target: Path) -> None:
     """Writes N rows; raises DubioError on an unknown extension, an unwritable folder, columns that do not fit."""
-    check_writable(target)
-    check_fits(frame, target)
-    kind = target.suffix.lower()
-    with atomic_path(target) as path:
-        if kind in SEPARATORS:
-            arrow_csv.write_csv(frame, path, arrow_csv.WriteOptions(delimiter=SEPARATORS[kind]))
-        elif kind == ".parquet":
-            parquet.write_table(frame, path, compression="zstd")
-        else:
-            with path.open("w", encoding="utf-8") as opened:
-                for batch in frame.to_batches(max_chunksize=_BATCH):
-                    opened.writelines(json.dumps(r, ensure_ascii=False, default=str) + "\n" for r in batch.to_pylist())
+    write_frames({target: frame})
+
+
+def write_frames(frames: Mapping[Path, ArrowTable]) -> None:
+    """Writes several tables, which appear once all are written; raises DubioError as `write_frame` does."""
+    for target, frame in frames.items():
+        check_writable(target)
+        check_fits(frame, target)
+    with ExitStack() as stack:
+        for target, frame in frames.items():
+            _write(frame, stack.enter_context(atomic_path(target)), target.suffix.lower())
+
+
+def _write(frame: ArrowTable, path: Path, kind: str) -> None:
+    if kind in SEPARATORS:
+        arrow_csv.write_csv(frame, path, arrow_csv.WriteOptions(delimiter=SEPARATORS[kind]))
+    elif kind == ".parquet":
+        parquet.write_table(frame, path, compression="zstd")
+    else:
+        with path.open("w", encoding="utf-8") as opened:
+            for batch in frame.to_batches(max_chunksize=_BATCH):
+                opened.writelines(json.dumps(r, ensure_ascii=False, default=str) + "\n" for r in batch.to_pylist())
 
 
 def _is_bytes(kind: Any) -> bool:
