@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Artifact": "artifacts.store",
-    "Choices": "models.letters",
+    "Choices": "models.tokens.answer_letters",
     "Columns": "data.columns",
     "DubioError": "errors",
     "METHODS": "scores.registry",
