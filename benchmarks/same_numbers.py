@@ -10,7 +10,8 @@ itself, or shape, type, SHA-256 of the bytes, sum, least, greatest and first val
 Keys are words of the subject (method, tensor, split, metric). All calls into dubio are in `same_numbers_calls.py`: edit
 it where dubio's commands are renamed. `--only` collects some of the parts.
 
-Times, hashes of files, versions and sentences are left out: they may change. Where the words of a generated page
+Times, hashes of files, versions and sentences are left out: they may change. Condition numbers are compared to nine
+digits: their last bit is not the same in two runs of one version. Where the words of a generated page
 change, but no number in it, `compare` says so and does not fail.
 """
 

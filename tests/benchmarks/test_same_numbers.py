@@ -79,6 +79,14 @@ def test_a_word_that_was_renamed_on_purpose_is_followed():
     assert not compared(before, {"md": {"diagnostics": 1.6}}, renamed={"facts_": "diagnostics"})[1]
 
 
+def test_condition_numbers_are_compared_to_nine_digits_and_nothing_else_is():
+    before = [1349024.49263522, 1067404.46943134]
+    for after, same in ((1067404.4694313405, True), (1067404.48, False)):
+        assert compared({"condition": before}, {"condition": [before[0], after]})[1] == same
+        assert compared({"condition": before[1]}, {"condition": after})[1] == same
+        assert not compared({"ridge": before[1]}, {"ridge": after})[1]
+
+
 def test_other_words_around_the_same_numbers_of_a_page_are_told_and_no_fault():
     from same_numbers_entries import page
 
