@@ -11,7 +11,8 @@ from dubio.decisions.threshold import risk_threshold
 from dubio.metrics import Metric
 from dubio.report.answering import BUDGETS, Answered, dial, promises
 from dubio.report.content import Cost
-from dubio.report.summary import console_lines, facts, fit_lines, lead, shipping
+from dubio.report.shipping import shipping
+from dubio.report.summary import console_lines, facts, fit_lines, lead
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +85,9 @@ def test_a_head_that_is_clearly_better_is_said_with_a_way_to_ship_it(full):
     assert "refitted_both" in better
     assert "takes the classifier from 80.0 to 90.1 % right" in better
     assert "`dubio posterior ADAPTER heads --rows HELD_OUT.csv`" in better
+    again = replace(full, model={**full.model, "mean_of": "heads"})
+    words = shipping(with_accuracy(again, {"refitted_both": (0.901, 0.89, 0.911)}))
+    assert "train the adapter longer." in words  # they are in use, and are not advised
     for near in ((0.805, 0.795, 0.815), (0.9, None, None)):
         words = shipping(with_accuracy(full, {"refitted_both": near}))
         assert words.startswith("Ship the adapter as it is")
@@ -96,8 +100,19 @@ def test_whether_a_posterior_is_worth_its_cost_is_measured_against_the_best_chea
     assert "5 samples, 1,200 ms more per 1,000 rows" in worth
     assert "`--predictions ensemble`" in worth
     beside = shipping(with_accuracy(full, {"ensemble": (0.85, 0.84, 0.86), "refitted_both": (0.9, 0.89, 0.91)}))
-    assert "not clearly more than the refitted head with 90.0 %: not worth its cost" in beside
+    assert "not clearly more than the refitted head with 90.0 %, and its surest rows are no better" in beside
+    assert beside.endswith("not worth its cost.")
     assert shipping(with_accuracy(full, {})) == ""
+
+
+def test_a_posterior_may_pay_by_the_order_of_its_errors(full):
+    near = with_accuracy(full, {"ensemble": (0.805, 0.795, 0.815)})
+    own = full.find("softmax_response", "aurc")
+    for aurc, pays in ((0.5 * own.low, True), (own.number, False)):
+        system = Metric("ensemble", "system_aurc", "test", aurc, 0.95 * aurc, 1.05 * aurc)
+        words = shipping(replace(near, metrics=[*near.metrics, system]))
+        assert (f"AURC {aurc:.4f}, not {own.number:.4f}): worth its cost" in words) == pays
+        assert ("not worth its cost" in words) == (not pays)
 
 
 @pytest.mark.parametrize(("low", "high", "words"), [

@@ -6,12 +6,11 @@ Each sentence follows from a figure of the report, and none says more than its i
 from dataclasses import dataclass
 
 from dubio.artifacts.store import Artifact
-from dubio.metrics import Metric
 from dubio.metrics.evaluation import ADAPTER, REFERENCE
 from dubio.report.answering import BUDGETS, promises
 from dubio.report.content import ReportContent
+from dubio.report.shipping import shipping
 from dubio.report.words import budget, count, is_control, named, percent, title_of
-from dubio.scores.registry import is_method
 
 
 @dataclass(frozen=True)
@@ -78,58 +77,6 @@ def fit_lines(artifact: Artifact, delta: float = 0.1) -> list[str]:
             "classifier itself can be improved; `dubio evaluate` measures by how much."
         )
     return lines
-
-
-def shipping(content: ReportContent) -> str:
-    """What to ship and at what cost: whether a refitted head, or a posterior's passes, make a better classifier."""
-    own = content.find(ADAPTER, "accuracy")
-    systems = {m.method: m for m in content.known("system_accuracy") if m.method != content.model.get("mean_of")}
-    if own is None or not systems:
-        return ""
-    heads = {name: m for name, m in systems.items() if is_control(name)}
-    drawn = {name: m for name, m in systems.items() if not is_method(name)}
-    parts, best = list[str](), own
-    if heads:
-        head = max(heads.values(), key=lambda m: m.number)
-        parts.append(_head(content, head, own))
-        best = head if _clearly(head, own) else own
-    if drawn:
-        parts.append(_posterior(content, max(drawn.values(), key=lambda m: m.number), best))
-    return " ".join(parts)
-
-
-def _head(content: ReportContent, head: Metric, own: Metric) -> str:
-    cost = content.cost(head.method)
-    price = "" if cost is None else f", fitted in {cost.fit_seconds:.2g} s, no further pass"
-    what = f"a refitted head alone ({head.method}: a logistic regression on the adapter's features{price})"
-    if _clearly(head, own):
-        return (
-            f"{what[0].upper()}{what[1:]} takes the classifier from {100 * own.number:.1f} to {percent(head.number)} "
-            f"right. That is worth more than any order of its errors: train the adapter longer, or ship new heads on "
-            f"its features: `dubio posterior ADAPTER heads --rows HELD_OUT.csv`, then `dubio fit` with "
-            "`--predictions heads`."
-        )
-    return f"Ship the adapter as it is: {what} is right on {percent(head.number)}, which is not clearly more."
-
-
-def _posterior(content: ReportContent, drawn: Metric, best: Metric) -> str:
-    cost, name = content.cost(drawn.method), title_of(drawn.method).replace(": mean of its samples", "")
-    price = "" if cost is None else f"; {cost.samples} samples, {cost.ms_per_1000_rows:,.0f} ms more per 1,000 rows"
-    start = f"{name} ({drawn.method}{price}) is right on {percent(drawn.number)}"
-    against = f"{'the adapter' if best.method == ADAPTER else 'the refitted head'} with {percent(best.number)}"
-    if _clearly(drawn, best):
-        return (
-            f"{start}, clearly more than {against}: worth its cost where accuracy counts; `dubio fit` with "
-            f"`--predictions {drawn.method}` ships it."
-        )
-    return f"{start}, not clearly more than {against}: not worth its cost for accuracy alone."
-
-
-def _clearly(one: Metric, other: Metric) -> bool:
-    """Whether one accuracy is higher than another, each outside of the other's 95 % interval."""
-    if one.low is None or other.high is None:
-        return False
-    return one.low > other.number and one.number > other.high
 
 
 def _accuracy(content: ReportContent) -> str:
