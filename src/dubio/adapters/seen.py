@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from dubio.data.splits import as_hashes, check_disjoint
+from dubio.data.splits import REMOVE, as_hashes, check_disjoint
 from dubio.data.tables import TextTable
 from dubio.errors import DubioError
 from dubio.models.adapter.files import RECORD, AdapterFiles
@@ -57,7 +57,7 @@ def rows_seen(files: AdapterFiles | None) -> dict[str, NDArray[np.uint8]] | None
     return {f"the adapter's {_PARTS.get(part, part)} rows": rows for part, rows in found.items()}
 
 
-def check_unseen(files: AdapterFiles | None, tables: Mapping[str, TextTable]) -> bool:
+def check_unseen(files: AdapterFiles | None, tables: Mapping[str, TextTable], *, remedy: str = REMOVE) -> bool:
     """Refuses rows that the adapter was trained on, or chosen by; returns whether its record could tell.
 
     Of an adapter whose record has no row hashes, only the very table of its training is known again.
@@ -66,7 +66,7 @@ def check_unseen(files: AdapterFiles | None, tables: Mapping[str, TextTable]) ->
     seen = rows_seen(files)
     if seen is not None:
         for name, table in tables.items():
-            check_disjoint({name: table}, stored=seen)
+            check_disjoint({name: table}, stored=seen, remedy=remedy)
         return True
     for part, use in _PARTS.items():
         digest = None if files is None else _text(files.record.get(part), "sha256")

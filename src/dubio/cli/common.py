@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dubio.adapters.seen import check_unseen
+from dubio.adapters.seen import check_unseen, rows_seen
 from dubio.arrays import Bool
 from dubio.artifacts.manifest import read_manifest
 from dubio.artifacts.store import FOLDER, Artifact
 from dubio.data.columns import Columns
 from dubio.data.groups import REPEATS
+from dubio.data.splits import DROP, drop_overlap
 from dubio.data.tables import TextTable, read_table
 from dubio.errors import DubioError
 from dubio.files import check_folder
@@ -206,9 +207,16 @@ class Session:
         found = {name: self.posteriors[name].rows for name in names if name in self.posteriors}
         return {f"posterior {name}": rows for name, rows in found.items() if rows is not None}
 
+    def without_overlap(self, name: str, table: TextTable, others: Mapping[str, NDArray[np.uint8]]) -> TextTable:
+        """The rows that are neither in `others` (row hashes by name) nor known to the adapter; tells of the others."""
+        found, said = drop_overlap(name, table, {**others, **(rows_seen(self.files) or {})})
+        if said is not None:
+            tell(f"note: {said}", file=sys.stderr)
+        return found
+
     def check_unseen(self, **tables: TextTable) -> bool:
         """Refuses rows that the adapter's own record says it was trained on; returns whether there is one to ask."""
-        return check_unseen(self.files, tables)
+        return check_unseen(self.files, tables, remedy=DROP)
 
     def say_cut(self, name: str, table: TextTable) -> Bool:
         """`[N]` which rows are longer than the model reads, said on standard error where there are some."""

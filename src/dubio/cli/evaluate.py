@@ -11,7 +11,7 @@ from dubio.artifacts.store import BOUND, Artifact
 from dubio.cli.common import Session
 from dubio.console import wide_console
 from dubio.containers import Representations
-from dubio.data.splits import check_disjoint
+from dubio.data.splits import DROP, check_disjoint
 from dubio.data.tables import TextTable
 from dubio.decisions.threshold import check_budget
 from dubio.errors import DubioError
@@ -32,9 +32,13 @@ AGREEMENT = "agreement"
 
 
 def run(
-    session: Session, test: str, ood: str | None, report: Path | None, budget: tuple[float, float], draws: int = 1000
-) -> Evaluation:
-    """Checks options, tables and artefact before the forward pass; writes the report, and then prints the table."""
+    session: Session, test: str, ood: str | None, report: Path | None, budget: tuple[float, float],
+    draws: int = 1000, *, drop: bool = False,
+) -> Evaluation:  # fmt: skip
+    """Checks options, tables and artefact before the forward pass; writes the report, and then prints the table.
+
+    drop: rows that are known already are dropped, where they are refused otherwise.
+    """
     check_budget(*budget)
     if report is not None:
         check_folder(report)
@@ -42,11 +46,15 @@ def run(
     tables = {"test": session.read(test)}
     if ood is not None:
         tables["ood"] = session.read(ood, labels=False, foreign=True)
-    agreement = shares(tables["test"], AGREEMENT)
     artifact = session.open()
     made_on = session.made_on([*posteriors_of(artifact), *teachers_of(artifact)])
-    check_disjoint(tables, stored={**artifact.hashes, **made_on})
+    known = {**artifact.hashes, **made_on}
+    for name, table in tables.items() if drop else ():
+        tables[name] = session.without_overlap(name, table, known)
+        known = {**known, name: table.rows_hash}
+    check_disjoint(tables, stored={**artifact.hashes, **made_on}, remedy=DROP)
     session.check_unseen(test=tables["test"])
+    agreement = shares(tables["test"], AGREEMENT)
     prepared = session.prepare(tables, unlabelled=("ood",), posteriors=posteriors_of(artifact))
     stored = prepared["test"].stored
     passes = {name: 1e6 * seconds_of(paths) / len(stored) for name, paths in stored.samples.items()}

@@ -7,7 +7,7 @@ import numpy as np
 from dubio.artifacts.store import FOLDER, Artifact, save_artifact
 from dubio.cli.common import Session
 from dubio.data.groups import groups_of
-from dubio.data.splits import check_disjoint
+from dubio.data.splits import DROP, check_disjoint
 from dubio.data.tables import TextTable
 from dubio.errors import DubioError
 from dubio.files import check_folder
@@ -19,8 +19,11 @@ from dubio.workflow.fitting import INCUMBENT, FitPlan, fit_methods
 from dubio.workflow.saving import artifact_of
 
 
-def run(session: Session, train: str | None, calibration: str, methods: str | None) -> Artifact:
-    """Reads and checks everything before the first forward pass; writes nothing until all methods are fitted."""
+def run(session: Session, train: str | None, calibration: str, methods: str | None, *, drop: bool = False) -> Artifact:
+    """Reads and checks everything before the first forward pass; writes nothing until all methods are fitted.
+
+    drop: calibration rows that are known already are dropped, where they are refused otherwise.
+    """
     names = method_names(methods, train is not None)
     if session.mean_of is not None:
         session.samplers([])  # a damaged posterior is refused before any work
@@ -33,8 +36,14 @@ def run(session: Session, train: str | None, calibration: str, methods: str | No
     if train is not None:
         tables["train"] = session.read(train)
     tables["calibration"] = session.read(calibration)
-    report, drawn = check_disjoint(tables), needed_posteriors(names, session)
-    check_disjoint({"calibration": tables["calibration"]}, stored=session.made_on({*drawn, session.mean_of or ""}))
+    drawn = needed_posteriors(names, session)
+    made_on = session.made_on({*drawn, session.mean_of or ""})
+    if drop:
+        learned = {name: table.rows_hash for name, table in tables.items() if name != "calibration"}
+        others = {**learned, **made_on}
+        tables["calibration"] = session.without_overlap("calibration", tables["calibration"], others)
+    report = check_disjoint(tables, remedy=DROP)
+    check_disjoint({"calibration": tables["calibration"]}, stored=made_on, remedy=DROP)
     known = session.check_unseen(calibration=tables["calibration"])
     check_classes(tables["calibration"], session.model.labels)
     groups = groups_of(tables["calibration"], session.groups)  # a missing column is refused before any pass

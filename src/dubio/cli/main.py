@@ -61,6 +61,9 @@ Labels = Annotated[
     str | None,
     typer.Option(help="Names of the classes in the model's order, a,b,c or a file (default: the adapter's own)."),
 ]
+DropOverlap = Annotated[
+    bool, typer.Option("--drop-overlap", help="Leave out rows that are in another of the tables too, and say how many.")
+]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress lines.")]
 
 
@@ -90,6 +93,7 @@ def train(
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="name=value: rank, learning_rate, epochs, batch_size, seed, ...")
     ] = None,
+    drop_overlap: DropOverlap = False,
 ) -> None:
     """Train a LoRA classifier (optional: most users bring their own adapter), or a posterior over adapters.
 
@@ -97,7 +101,7 @@ def train(
     """
     from dubio.cli.train import TrainTables, run
 
-    tables = TrainTables(train, validation, (text, pair, label), letters, prompt, groups)
+    tables = TrainTables(train, validation, (text, pair, label), letters, prompt, groups, drop_overlap)
     run(tables, model, out, settings or [], posterior, members)
 
 
@@ -171,6 +175,7 @@ def fit(
     groups: Groups = "repeats",
     labels: Labels = None,
     quiet: Quiet = False,
+    drop_overlap: DropOverlap = False,
 ) -> None:
     """Fit uncertainty onto an adapter; the artifact is written beside it."""
     from dubio.cli.common import Session
@@ -182,7 +187,7 @@ def fit(
         groups=groups,
         labels=labels,
     )  # fmt: skip
-    run(session, train, calibration, methods)
+    run(session, train, calibration, methods, drop=drop_overlap)
 
 
 @app.command()
@@ -206,6 +211,7 @@ def evaluate(
     prompt: Prompt = None,
     labels: Labels = None,
     quiet: Quiet = False,
+    drop_overlap: DropOverlap = False,
 ) -> None:
     """Compare all fitted methods on a test table, with intervals, and write the report."""
     from dubio.cli.common import Session
@@ -216,7 +222,7 @@ def evaluate(
         adapter, base, device, precision, columns, max_length, cache, quiet, artifact, letters=letters, prompt=prompt,
         labels=labels,
     )  # fmt: skip
-    run(session, test, ood, report, (risk, delta))
+    run(session, test, ood, report, (risk, delta), drop=drop_overlap)
 
 
 @app.command()

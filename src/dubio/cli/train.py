@@ -7,7 +7,7 @@ from typing import Any
 
 from dubio.adapters.training import TrainingPlan, range_of, train_adapter
 from dubio.data.columns import Columns
-from dubio.data.splits import check_disjoint
+from dubio.data.splits import DROP, check_disjoint, drop_overlap
 from dubio.data.tables import TextTable, read_table
 from dubio.errors import DubioError
 from dubio.files import check_folder
@@ -26,6 +26,7 @@ class TrainTables:
     """Where the rows are, and how they are read. columns: (text, pair, label); letters, prompt: see `Session`.
 
     groups: which rows stay on one side where a tenth is held out (`groups_of`); None: those of the same text.
+    drop_overlap: rows of train that are in validation too are dropped, where they are refused otherwise.
     """
 
     train: str
@@ -34,6 +35,7 @@ class TrainTables:
     letters: str | None = None
     prompt: Path | None = None
     groups: str | None = None
+    drop_overlap: bool = False
 
     def read(self) -> tuple[TextTable, TextTable | None, Choices | None]:
         """(train, validation or None, how questions are answered, or None for texts with labels).
@@ -69,7 +71,11 @@ def run(
     table, held, choices = tables.read()
     if held is None:
         held, table = held_out(table, plan.seed, groups_by=tables.groups)
-    report = check_disjoint({"train": table, "validation": held})
+    if tables.drop_overlap:
+        table, said = drop_overlap("train", table, {"validation": held.rows_hash})
+        if said is not None:
+            tell(f"note: {said}", file=sys.stderr)
+    report = check_disjoint({"train": table, "validation": held}, remedy=DROP)
     labels = label_names(table) if choices is None else [*choices.labels]
     rows = labelled(table, labels), labelled(held, labels)
     if posterior is None:

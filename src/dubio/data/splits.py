@@ -17,6 +17,9 @@ from dubio.data.tables import TextTable
 from dubio.data.texts import DIGEST
 from dubio.errors import DubioError
 
+REMOVE = "remove them from one of the two"
+DROP = f"{REMOVE}, or give --drop-overlap"  # of commands that have this option
+
 
 @dataclass(frozen=True)
 class SplitReport:
@@ -33,12 +36,12 @@ class SplitReport:
 
 
 def check_disjoint(
-    tables: Mapping[str, TextTable], stored: Mapping[str, NDArray[np.uint8]] | None = None
+    tables: Mapping[str, TextTable], stored: Mapping[str, NDArray[np.uint8]] | None = None, *, remedy: str = REMOVE
 ) -> SplitReport:
     """Refuses splits that share a row; repeated rows inside one split are counted, not refused.
 
     stored: name -> `[N, 16]` row hashes of splits whose texts are no longer at hand; a split of that name among
-    `tables` takes their place.
+    `tables` takes their place. remedy: what the message tells to do.
     Raises DubioError naming the two splits, how many rows of the second are in the first, and one such text.
     """
     hashes = {name: table.rows_hash for name, table in tables.items()}
@@ -52,12 +55,28 @@ def check_disjoint(
             table = tables[second]
             raise DubioError(
                 f"{int(shared.sum())} of {len(shared)} rows of {second} are also in {first}, such as "
-                f"{table.place(row)}: {_excerpt(table.texts[row])!r}; remove them from one of the two"
+                f"{table.place(row)}: {_excerpt(table.texts[row])!r}; {remedy}"
             )
     return SplitReport(
         {name: len(table) for name, table in tables.items()},
         {name: len(table) - len(np.unique(_keys(table.rows_hash))) for name, table in tables.items()},
     )
+
+
+def drop_overlap(name: str, table: TextTable, others: Mapping[str, NDArray[np.uint8]]) -> tuple[TextTable, str | None]:
+    """(the rows that are in none of the others, what was dropped in words, None where nothing was).
+
+    others: name -> `[M, 16]` row hashes. Raises DubioError where no row is left.
+    """
+    shared = {other: overlap(table.rows_hash, rows) for other, rows in others.items()}
+    found = {other: int(rows.sum()) for other, rows in shared.items() if rows.any()}
+    if not found:
+        return table, None
+    gone = np.any([*shared.values()], axis=0)
+    where = ", ".join(f"{other} ({count:,})" for other, count in found.items())
+    if gone.all():
+        raise DubioError(f"{table.source}: no row of {name} is left, as all are also in {where}; give other rows")
+    return table.take(~gone), f"dropped {int(gone.sum()):,} of {len(table):,} rows of {name} that are also in {where}"
 
 
 def overlap(hashes: NDArray[np.uint8], others: NDArray[np.uint8]) -> Bool:
