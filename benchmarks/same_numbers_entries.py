@@ -92,7 +92,7 @@ def page(template, text):
     """Numbers of what stands in a page where its template has a `{{name}}`: of each row of a table, and between tables;
     and, apart, a digest of the words.
     """
-    literal, *rest = re.split(r"\{\{(\w+)\}\}", template)
+    literal, *rest = re.split(r"\{\{([^{}]+)\}\}", template)
     names, parts = rest[::2], [re.escape(literal), *(f"(.*?){re.escape(part)}" for part in rest[1::2])]
     found = re.fullmatch("".join(parts), text, flags=re.DOTALL)
     if found is None:

@@ -38,7 +38,7 @@ def pages(measured: bool = True) -> dict[str, str]:
     made["llms.txt"] = loaded(LLMS)["llms"](made)
     if measured:
         grids = loaded(GRIDS)
-        made["findings.md"] = loaded(MEASURED)["findings"](grids["grids"]())
+        made["findings.md"] = loaded(CHOICE)["filled"](loaded(MEASURED)["findings"](grids["grids"]()), grids)
         made["which-method.md"] = loaded(CHOICE)["which_method"](grids)
     return made
 

@@ -1,5 +1,7 @@
 """Writes docs/which-method.md: docs/which-method.md.in with each `{{figure GRID METHOD}}` read from results/.
 
+Other pages may have such figures, too: `filled` puts them in place.
+
 In: the namespace of docs/measured_grids.py, whose comparisons are kept and shared. Out: the page.
 """
 
@@ -15,7 +17,11 @@ FIGURE = re.compile(r"\{\{(\w+) (\S+) (\S+)\}\}")
 
 def which_method(grids: Mapping[str, Any]) -> str:
     """The page. Raises an error on a figure that the results do not hold."""
-    text = (DOCS / "which-method.md.in").read_text(encoding="utf-8")
+    return filled((DOCS / "which-method.md.in").read_text(encoding="utf-8"), grids)
+
+
+def filled(text: str, grids: Mapping[str, Any]) -> str:
+    """A text with its figures in place."""
     made = figures(grids)
     return FIGURE.sub(lambda found: made[found[1]](found[2], found[3]), text)
 

@@ -120,7 +120,7 @@ def gains(name: str, whose: str = "own") -> str:
 def told(found: Comparison) -> str:
     """Cells behind a table."""
     cells = ", ".join(f"{c.model} {c.data} {len(c.seeds)}" for c in found.columns)
-    return f"Seeds: {cells}. Softmax response itself in brackets; points of error ROC-AUC; 95 % intervals."
+    return f"Seeds: {cells}. Softmax response itself in brackets; percentage points of error ROC-AUC; 95 % intervals."
 
 
 def chosen(name: str, methods: Sequence[str]) -> str:

@@ -99,6 +99,7 @@ def test_other_words_around_the_same_numbers_of_a_page_are_told_and_no_fault():
     for old, new in (("0.3", "0.4"), ("+0.3", "-0.3"), ("0.1", ""), ("5", "6"), ("| md", "| 1 | md")):
         assert not compared(before, page(template, template.replace("{{table}}", table.replace(old, new))))[1]
     assert page("# 7\n{{table}}\nEnd.\n", f"# 7\n{table}\nEnd.\n") == before  # the prose is nobody's computation
+    assert list(page("It gains {{gain GRID md}}.\n", "It gains -7.0 (-8.7 to -5.4).\n")) == ["gain GRID md"]
     with pytest.raises(SystemExit, match="does not follow its template"):
         page(template, table)
 

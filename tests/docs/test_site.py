@@ -63,6 +63,27 @@ def test_dead_links_are_found(tmp_path):
     assert dead_links(tmp_path / "page.md") == ["gone.md", "page.md#no-heading", "."]
 
 
+GENERATED = {"methods.md", "posteriors.md", "findings.md", "which-method.md", "gotchas.md"}
+WRITTEN = [page for page in PAGES if page.name not in GENERATED and page.parent.name != "methods"]
+WRITTEN += [DOCS / "findings.md.in", DOCS / "which-method.md.in"]
+
+
+@pytest.mark.parametrize("page", [p for p in WRITTEN if p.name != "CHANGELOG.md"], ids=name_of)
+def test_prose_keeps_to_120_columns(page):
+    text = re.sub(r"^```text.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    assert [line for line in text.splitlines() if len(line) > 120 and not line.startswith("|")] == []
+
+
+@pytest.mark.parametrize("page", [DOCS / "findings.md", DOCS / "which-method.md", *WRITTEN], ids=name_of)
+def test_error_roc_auc_is_explained_where_it_first_stands(page):
+    """In the paragraph itself, or, where a listing prints it, right below."""
+    text = page.read_text(encoding="utf-8")
+    at = text.casefold().find("error roc-auc")
+    if at >= 0 and page.name != "CHANGELOG.md":
+        around = " ".join(text[max(0, at - 300) : at + 1500 * ("```" in text[:at]) + 300].split())
+        assert re.search(r"the chance that a wrong (answer|row) (gets|scores)", around)
+
+
 def test_every_page_is_in_the_navigation_once():
     navigation = runpy.run_path(str(DOCS / "llms.py"))["navigation"]
     listed = [path for _, pages in navigation() for path in pages]
