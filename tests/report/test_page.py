@@ -4,7 +4,7 @@ import base64
 import hashlib
 import json
 import re
-from dataclasses import replace
+from dataclasses import asdict, replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -14,6 +14,7 @@ from report_samples import artifact, content
 from dubio.metrics import Metric
 from dubio.report.html import render
 from dubio.report.html.page import OPEN
+from dubio.report.html.tables import DETECTION, FURTHER
 
 VOID = {"meta", "input", "line", "path", "br", "wbr"}
 
@@ -218,6 +219,28 @@ def test_only_methods_that_matter_are_unfolded(full, page):
     for name in full.scores:
         assert name in folded
     assert "All 8 methods, every figure" in folded
+
+
+def test_every_figure_of_the_tables_is_that_of_metrics_json(full, page):
+    """As `metrics.json` holds them: value and both ends of the interval, of every method and column."""
+    stored = json.loads(json.dumps([asdict(m) for m in full.metrics]))
+    found = {(m["method"], m["metric"]): m for m in stored}
+    tables = {t.one("caption").text.split(".")[0]: t for t in page.one("section", id="methods").all("table")}
+    seen = 0
+    for caption, columns in (("Finding the wrong rows", DETECTION), ("Calibration, ties and other truths", FURTHER)):
+        headers = [" ".join(th.text.split()) for th in tables[caption].one("thead").all("th")]
+        shown = [next(c for c in columns if f"{c.header} {c.better}".strip() == h) for h in headers[1:]]
+        for row in tables[caption].one("tbody").all("tr"):
+            name = row.one("span", class_="key").text
+            for column, cell in zip(shown, row.all("td"), strict=True):
+                figure = found.get((name, column.metric))
+                if figure is None or column.pattern == "p":
+                    continue
+                wanted = [figure[k] for k in ("value", "low", "high") if figure[k] is not None]
+                printed = re.findall(r"[+-]?\d+\.\d+", cell.text.replace("−", "-"))
+                assert printed == [column.pattern.format(column.scale * v) for v in wanted], (name, column.metric)
+                seen += 1
+    assert seen > 60
 
 
 def test_dark_narrow_and_paper_are_styled(page):

@@ -14,7 +14,7 @@ from dubio.metrics import Metric
 from dubio.report.card import render_card
 from dubio.report.html import render, write_report
 from dubio.report.html.rows import suspicious
-from dubio.report.html.tables import DETECTION, comparison
+from dubio.report.html.tables import DETECTION, comparison, systems
 from dubio.report.summary import lead
 from dubio.report.terminal import metrics_table
 from dubio.report.verdict import verdict
@@ -82,6 +82,15 @@ def test_printed_figures_are_the_metrics(full):
     for row in rows:
         assert row.cells[0].value == f"{100 * full.find(row.method, 'error_roc_auc').value:.1f}"
     assert [row.method for row in rows] == full.ranked()
+
+
+def test_what_is_judged_stands_once_among_the_systems(full):
+    assert [row.method for row in systems(full)[1]] == ["adapter", "refitted_both"]
+    judged = replace(full, model={**full.model, "mean_of": "refitted_both"})
+    assert systems(judged) == ([], [])
+    other = [replace(m, method="heads") for m in full.metrics if m.metric.startswith("system_")]
+    rows = systems(replace(judged, metrics=[*full.metrics, *other]))[1]
+    assert [row.method for row in rows] == ["adapter", "heads"]
 
 
 def test_suspects_are_the_most_uncertain_rows(full):

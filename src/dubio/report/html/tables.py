@@ -155,7 +155,13 @@ def systems(content: ReportContent) -> tuple[list[Column], list[Row]]:
     """
     priced = any(c.samples for c in content.costs)
     columns = [c for c in SYSTEM if not (priced and c.metric == "ece_equal_width_15")]
-    names = list(dict.fromkeys(m.method for m in content.metrics if m.metric.startswith("system_")))
+    names = list(
+        dict.fromkeys(
+            m.method
+            for m in content.metrics
+            if m.metric.startswith("system_") and m.method != content.model.get("mean_of")
+        )
+    )
     if not names:
         return [], []
     adapter = [
