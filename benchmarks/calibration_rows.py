@@ -14,14 +14,14 @@ from pathlib import Path
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
-from dubio.cli.bench import chooser
 from dubio.errors import DubioError
-from dubio.experiments.config import read_config
-from dubio.experiments.judging import _head, rows_of
-from dubio.experiments.steps import OWN, cells_of, steps_of
-from dubio.experiments.store import StepStore
 from dubio.files import write_json
 from dubio.scores.registry import get_method
+from dubio_bench.commands import chooser
+from dubio_bench.grid.config import read_config
+from dubio_bench.grid.steps import OWN, cells_of, steps_of
+from dubio_bench.run.score_step import _head, rows_of
+from dubio_bench.run.store import StepStore
 
 METHODS = ("probe", "refitted_calibration", "five.distilled")
 DRAWS = 1

@@ -19,11 +19,11 @@ import psutil
 import pyarrow as pa
 from pyarrow import parquet
 
-from dubio.experiments.config import Grid
-from dubio.experiments.ray_executor import RayExecutor
-from dubio.experiments.running import LocalExecutor, Run
-from dubio.experiments.steps import Cell, Step
-from dubio.experiments.store import StepStore
+from dubio_bench.grid.config import Grid
+from dubio_bench.grid.steps import Cell, Step
+from dubio_bench.run.ray_executor import RayExecutor
+from dubio_bench.run.runner import LocalExecutor, Run
+from dubio_bench.run.store import StepStore
 
 COMMON = ["the", "a", "was", "very", "today", "it"]
 

@@ -11,15 +11,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from dubio.cli.bench import by_metric, published_of, read_results
-from dubio.experiments import beside, tables
-from dubio.experiments.comparing import Comparison, compare
-from dubio.experiments.config import Grid
-from dubio.experiments.outcome import Outcome
-from dubio.experiments.published import gain
-from dubio.experiments.rendering import markdown_rows
 from dubio.metrics import aurc, roc_auc
 from dubio.report.words import title_of
+from dubio_bench.commands import by_metric, published_of, read_results
+from dubio_bench.grid.config import Grid
+from dubio_bench.grid.published import gain
+from dubio_bench.results import published_tables as beside
+from dubio_bench.results import tables
+from dubio_bench.results.cell_result import Outcome
+from dubio_bench.results.export import markdown_rows
+from dubio_bench.results.statistics import Comparison, compare
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS, PUBLISHED = ROOT / "results", ROOT / "configs" / "published.csv"

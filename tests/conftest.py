@@ -9,7 +9,8 @@ from beartype.claw import beartype_package
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-beartype_package("dubio", conf=BeartypeConf(is_pep484_tower=True))  # as pyright reads it: an int is a float
+for package in ("dubio", "dubio_bench"):
+    beartype_package(package, conf=BeartypeConf(is_pep484_tower=True))  # as pyright reads it: an int is a float
 
 
 @pytest.fixture(scope="session")

@@ -17,10 +17,11 @@ ARRAYS_ONLY = ("containers", "arrays", "errors", "heads", "scores", "measures", 
 NOT_FOR_ARRAYS = (
     "transformers", "peft", "tokenizers", "datasets", "accelerate", "typer", "rich", "matplotlib", "jinja2", "pyarrow",
     *(f"dubio.{room}" for room in ("models", "adapters", "posteriors", "data", "artifacts", "workflow", "report",
-                                   "experiments", "serve", "cli", "demo")),
+                                   "serve", "cli", "demo")),
+    "dubio_bench",
 )  # fmt: skip
-RIM, TOP = ("data", "models", "adapters", "posteriors"), ("workflow", "report", "experiments", "serve", "cli", "demo")
-NOT_FOR_RIM = tuple(f"dubio.{room}" for room in TOP)
+RIM, TOP = ("data", "models", "adapters", "posteriors"), ("workflow", "report", "serve", "cli", "demo")
+NOT_FOR_RIM = (*(f"dubio.{room}" for room in TOP), "dubio_bench")
 RUNS_CODE = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal", "lightning", "hydra", "torchcp"}
 
 
@@ -66,7 +67,7 @@ def offences(names, forbidden):
 
 
 def in_rooms(rooms):
-    chosen = [f for f in FILES if name_of(f).split(".")[1:2] and name_of(f).split(".")[1] in rooms]
+    chosen = [f for f in FILES if any(f"{name_of(f)}.".startswith(f"dubio.{room}.") for room in rooms)]
     return pytest.mark.parametrize("path", chosen, ids=name_of)
 
 
@@ -78,6 +79,49 @@ def test_array_rooms_import_no_models_and_nothing_above(path):
 @in_rooms(RIM)
 def test_rim_rooms_do_not_import_the_top(path):
     assert not offences(imports_of(path), NOT_FOR_RIM)
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if name_of(path).split(".")[0] == "dubio"], ids=name_of)
+def test_only_the_command_line_knows_the_bench(path):
+    assert path == SOURCE / "dubio/cli/main.py" or not offences(imports_of(path), ("dubio_bench",))
+
+
+def graph():
+    """Module -> the modules of ours that it imports, inside functions too: of a package's names, those that are files."""
+    modules = {name_of(file): file for file in FILES}
+    arrows = {}
+    for name, file in modules.items():
+        found = arrows.setdefault(name, set())
+        for node in ast.walk(tree_of(file)):
+            for alias in node.names if isinstance(node, ast.Import | ast.ImportFrom) else ():
+                whole = f"{node.module}.{alias.name}" if isinstance(node, ast.ImportFrom) else alias.name
+                found.add(whole if whole in modules else getattr(node, "module", whole))
+    return {name: (found & modules.keys()) - {name} for name, found in arrows.items()}
+
+
+def circles(arrows):
+    """Groups of nodes that reach one another."""
+    import networkx
+
+    drawn = networkx.DiGraph([(a, b) for a, found in arrows.items() for b in found])
+    return [sorted(group) for group in networkx.strongly_connected_components(drawn) if len(group) > 1]
+
+
+def test_no_two_files_import_one_another():
+    """Not even inside a function, which would hide it."""
+    assert circles(graph()) == []
+
+
+def test_no_two_rooms_import_one_another():
+    rooms = {}
+    for name, found in graph().items():
+        rooms.setdefault(room_of(name), set()).update(room_of(other) for other in found)
+    assert circles({room: others - {room} for room, others in rooms.items() if room != "dubio"}) == []
+
+
+def room_of(name):
+    """`dubio.scores` of `dubio.scores.density.md`; a file at the top is a room of its own."""
+    return ".".join(name.split(".")[:2])
 
 
 def test_the_direction_is_really_looked_at():
@@ -118,7 +162,8 @@ def test_functions_are_short_and_take_few_parameters(path):
 
 def is_command(path, function):
     """A typer command: each option of the command line is a parameter."""
-    return path.name in ("main.py", "grids.py") and path.parent.name == "cli" and bool(function.decorator_list)
+    home = f"{path.parent.name}/{path.name}"
+    return home in ("cli/main.py", "dubio_bench/options.py") and bool(function.decorator_list)
 
 
 def public(body):

@@ -10,15 +10,15 @@ import pytest
 import torch
 from pyarrow import parquet
 
-from dubio.cli.bench import read_results
 from dubio.errors import DubioError
-from dubio.experiments.seals import SEALED, sealed
 from dubio.log_space import log_softmax
 from dubio.models.cache import StoredRepresentations, is_shard, save_arrays, save_shard
 from dubio.models.extraction import Extraction, extract
 from dubio.models.loading import load
 from dubio.posteriors.methods.mc_dropout import McDropout
 from dubio.posteriors.store import Stored, load_posterior, save_posterior
+from dubio_bench.commands import read_results
+from dubio_bench.results.seals import SEALED, sealed
 from models.tiny import TEXTS, save_adapter, save_base
 
 ROOT = Path(__file__).parents[2]

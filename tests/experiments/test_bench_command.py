@@ -10,8 +10,8 @@ import yaml
 from pyarrow import parquet
 from tiny_grid import config, write
 
-from dubio.experiments.seals import sealed, unsealed
 from dubio.files import sha256_json
+from dubio_bench.results.seals import sealed, unsealed
 from tiny_classifier import dubio
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from dubio.cli.bench import read_results
-from dubio.experiments.config import read_config
+from dubio_bench.commands import read_results
+from dubio_bench.grid.config import read_config
 from tiny_classifier import dubio
 
 ROOT = Path(__file__).parents[2]

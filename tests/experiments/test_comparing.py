@@ -5,10 +5,10 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from dubio.errors import DubioError
-from dubio.experiments.comparing import Difference, _means, compare, holm
-from dubio.experiments.outcome import Outcome, dense_ranks
-from dubio.experiments.tables import _note
 from dubio.metrics.evaluation import ADAPTER
+from dubio_bench.results.cell_result import Outcome, dense_ranks
+from dubio_bench.results.statistics import Difference, _means, compare, holm
+from dubio_bench.results.tables import _note
 
 
 def cell(model, data, seed, scores, wrong, systems=None, whose="own"):

@@ -4,7 +4,7 @@ import pytest
 from tiny_grid import config, write
 
 from dubio.errors import DubioError
-from dubio.experiments.config import DataSet, read_config
+from dubio_bench.grid.config import DataSet, read_config
 
 
 def test_a_config_is_read(small, tmp_path):

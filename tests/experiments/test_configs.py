@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 from tiny_grid import config, write
 
-from dubio.experiments.config import read_config
-from dubio.experiments.dry import _tiny_sets
-from dubio.experiments.published import chosen, of_source, read_published
-from dubio.experiments.steps import cells_of
+from dubio_bench.grid.config import read_config
+from dubio_bench.grid.published import chosen, of_source, read_published
+from dubio_bench.grid.steps import cells_of
+from dubio_bench.run.dry_run import _tiny_sets
 from tiny_classifier import dubio
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))

@@ -9,8 +9,8 @@ from pyarrow import parquet
 from dubio.data.splits import overlap
 from dubio.data.tables import read_table
 from dubio.errors import DubioError
-from dubio.experiments.config import DataSet
-from dubio.experiments.splits import read_split
+from dubio_bench.grid.config import DataSet
+from dubio_bench.grid.splits import read_split
 
 
 def table(path, texts, labels=None):
@@ -133,7 +133,7 @@ def test_a_table_without_any_text_says_so(folder):
 
 
 def test_sets_without_empty_rows_keep_their_keys(folder):
-    from dubio.experiments.steps import _data_facts
+    from dubio_bench.grid.steps import _data_facts
 
     facts = _data_facts(DataSet(train="train.csv", test="test.csv"), folder)
     assert "drop_empty" not in facts

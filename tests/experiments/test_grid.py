@@ -10,13 +10,6 @@ from sklearn.metrics import roc_auc_score
 from tiny_grid import config, made, run
 
 from dubio.errors import DubioError
-from dubio.experiments.config import DataSet
-from dubio.experiments.outcome import read_outcome
-from dubio.experiments.running import Run
-from dubio.experiments.splits import read_split
-from dubio.experiments.steps import cells_of
-from dubio.experiments.store import StepStore
-from dubio.experiments.work import run_step
 from dubio.metrics import ece
 from dubio.models.cache import map_arrays
 from dubio.models.extraction import Extraction, extract
@@ -25,6 +18,13 @@ from dubio.posteriors.base_model import host_under
 from dubio.posteriors.sampling import Sampler, sample
 from dubio.posteriors.store import load_posterior
 from dubio.posteriors.training.folds import fold_numbers
+from dubio_bench.grid.config import DataSet
+from dubio_bench.grid.splits import read_split
+from dubio_bench.grid.steps import cells_of
+from dubio_bench.results.cell_result import read_outcome
+from dubio_bench.run.run_step import run_step
+from dubio_bench.run.runner import Run
+from dubio_bench.run.store import StepStore
 from tiny_classifier import save_base
 
 

@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 
 from dubio.errors import DubioError
-from dubio.experiments import beside, rendering, tables
-from dubio.experiments.comparing import compare
-from dubio.experiments.config import Grid
-from dubio.experiments.outcome import Outcome, dense_ranks
-from dubio.experiments.published import Number
 from dubio.metrics.evaluation import ADAPTER, REFERENCE
+from dubio_bench.grid.config import Grid
+from dubio_bench.grid.published import Number
+from dubio_bench.results import export as rendering
+from dubio_bench.results import published_tables as beside
+from dubio_bench.results import tables
+from dubio_bench.results.cell_result import Outcome, dense_ranks
+from dubio_bench.results.statistics import compare
 
 
 def grid(published=None, sets=("one",), seeds=(0,), names=None):

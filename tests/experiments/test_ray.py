@@ -14,7 +14,7 @@ from tiny_classifier import save_base
 
 ray = pytest.importorskip("ray")
 
-from dubio.experiments.ray_executor import RayExecutor  # noqa: E402
+from dubio_bench.run.ray_executor import RayExecutor  # noqa: E402
 
 
 @pytest.fixture(scope="module")

@@ -6,12 +6,12 @@ import re
 import pytest
 from tiny_grid import config, made, run, write
 
-from dubio.cli.bench import read_results
 from dubio.errors import DubioError
-from dubio.experiments.outcome import read_outcome
-from dubio.experiments.running import Run
-from dubio.experiments.store import StepStore
 from dubio.files import make_folder
+from dubio_bench.commands import read_results
+from dubio_bench.results.cell_result import read_outcome
+from dubio_bench.run.runner import Run
+from dubio_bench.run.store import StepStore
 from tiny_classifier import dubio
 
 

@@ -6,9 +6,9 @@ import pytest
 from tiny_grid import config, write
 
 from dubio.errors import DubioError
-from dubio.experiments.config import read_config
-from dubio.experiments.steps import cells_of, steps_of
 from dubio.models.bases import base as bases
+from dubio_bench.grid.config import read_config
+from dubio_bench.grid.steps import cells_of, steps_of
 
 
 def keys(folder, values, cell=0):

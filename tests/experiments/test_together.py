@@ -9,12 +9,12 @@ from tiny_grid import config, made, run
 
 from dubio.adapters.training import LabelledTexts, TrainingPlan
 from dubio.errors import DubioError
-from dubio.experiments import making
-from dubio.experiments.running import LocalExecutor
-from dubio.experiments.together import alike
 from dubio.posteriors import train_seeds as together
 from dubio.posteriors.engine.engine import StackEngine
 from dubio.posteriors.training import trainer as training
+from dubio_bench.run import model_steps as making
+from dubio_bench.run.runner import LocalExecutor
+from dubio_bench.run.seed_groups import alike
 
 
 def adapters(folder):
@@ -96,7 +96,7 @@ def test_a_group_that_fails_is_left_to_its_steps(small, tmp_path, monkeypatch):
     def fails(*_):
         raise DubioError("no room")
 
-    monkeypatch.setattr("dubio.experiments.together.train_seeds", fails)
+    monkeypatch.setattr("dubio_bench.run.seed_groups.train_seeds", fails)
     said = []
     _, status, _ = run(tmp_path, config(small, methods=["softmax_response"]), LocalExecutor(True, said.append))
     assert status.complete

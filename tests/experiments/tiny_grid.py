@@ -4,8 +4,8 @@ from pathlib import Path
 
 import yaml
 
-from dubio.experiments.config import read_config
-from dubio.experiments.running import LocalExecutor, Run
+from dubio_bench.grid.config import read_config
+from dubio_bench.run.runner import LocalExecutor, Run
 from tiny_classifier import build, one_thread
 
 

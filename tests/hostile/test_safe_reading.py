@@ -25,7 +25,7 @@ from dubio.safe_reading import (
     read_text,
     short,
 )
-from dubio.safe_yaml import read_yaml
+from dubio_bench.grid.safe_yaml import read_yaml
 
 
 @pytest.fixture(autouse=True)

@@ -4,12 +4,12 @@ Bad input ends with one line on standard error and exit code 2; anything else th
 """
 
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
 
-from dubio.cli.grids import bench
 from dubio.cli.output import lasting_output
 from dubio.cli.stopping import EXIT_CODE, how_to_go_on
 from dubio.errors import DubioError
@@ -307,7 +307,10 @@ def split(
     run(table, Cut(sizes, groups, seed, without or (), drop_empty), (text, pair, label), out, overwrite=overwrite)
 
 
-app.add_typer(bench, name="bench")
+if find_spec("dubio_bench") is not None:
+    from dubio_bench.options import bench
+
+    app.add_typer(bench, name="bench")
 
 
 @app.command()

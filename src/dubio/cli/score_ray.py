@@ -27,8 +27,8 @@ from dubio.data.tables import TextTable
 from dubio.data.writing import check_writable
 from dubio.decisions.threshold import check_budget
 from dubio.errors import DubioError
-from dubio.experiments.ray_executor import connect
 from dubio.files import atomic_path
+from dubio.ray_cluster import connect
 from dubio.showing import tell
 from dubio.workflow.evaluation import promise
 from dubio.workflow.opening import posteriors_of

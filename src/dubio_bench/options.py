@@ -33,8 +33,8 @@ def bench_run(
     together: Annotated[bool, typer.Option("--together", help="Train the adapters of all seeds as one stack.")] = False,
 ) -> None:
     """Do every step of a grid that is not done yet; a killed grid goes on."""
-    from dubio.cli.bench import dry as dry_run
-    from dubio.cli.bench import run
+    from dubio_bench.commands import dry as dry_run
+    from dubio_bench.commands import run
 
     if dry:
         dry_run(config, device, only or ())
@@ -48,7 +48,7 @@ def bench_status(
     only: Only = None,
 ) -> None:  # fmt: skip
     """What is done, what failed, and the time left."""
-    from dubio.cli.bench import status
+    from dubio_bench.commands import status
 
     status(config, data, store, results, only or [])
 
@@ -64,7 +64,7 @@ def bench_show(
     predictions: Whose = "own",
 ) -> None:
     """A grid's tables, rebuilt from its outcomes without any model."""
-    from dubio.cli.bench import show
+    from dubio_bench.commands import show
 
     show(folder, metric, methods, out, draws, published, predictions)
 
@@ -81,6 +81,6 @@ def bench_compare(
     predictions: Whose = "own",
 ) -> None:
     """The paired difference of two methods, set by set and over all, with intervals over rows and seeds."""
-    from dubio.cli.bench import compare_two
+    from dubio_bench.commands import compare_two
 
     compare_two(folder, first, second, metric, draws, predictions)

@@ -11,9 +11,9 @@ from matplotlib.figure import Figure
 from pyarrow import parquet
 
 from dubio.errors import DubioError
-from dubio.experiments.comparing import Comparison
-from dubio.experiments.tables import Table
 from dubio.files import atomic_path, write_text
+from dubio_bench.results.statistics import Comparison
+from dubio_bench.results.tables import Table
 
 # What a table may be called, so that a later save can take away what it does not write itself.
 NAMES = ("methods", "systems", "published_systems", "published_gains")
@@ -50,7 +50,7 @@ def latex(table: Table) -> str:
 def page(title: str, about: str, tables: Sequence[Table], pictures: Sequence[tuple[str, str]]) -> str:
     """One HTML page that needs nothing else. pictures: (caption, SVG)."""
     environment = Environment(
-        loader=PackageLoader("dubio.experiments", "templates"), autoescape=True, undefined=StrictUndefined,
+        loader=PackageLoader("dubio_bench.results", "templates"), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     shown = [(table, words_in(table)) for table in tables]

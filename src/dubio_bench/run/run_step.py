@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from dubio.errors import DubioError
-from dubio.experiments.steps import Step
-from dubio.experiments.store import StepStore
+from dubio_bench.grid.steps import Step
+from dubio_bench.run.store import StepStore
 
 _RECORDED = ("dubio", "torch", "transformers", "peft", "numpy", "scikit-learn")
 
@@ -67,10 +67,10 @@ def _processor() -> str:
 
 def _work(step: Step, folder: Path, store: StepStore) -> dict[str, Any]:
     if step.kind == "score":
-        from dubio.experiments.judging import judge
+        from dubio_bench.run.score_step import judge
 
         return judge(step, folder, store)
-    from dubio.experiments import making
+    from dubio_bench.run import model_steps as making
 
     makers = {"adapter": making.adapter, "posterior": making.posterior, "represent": making.represent,
               "samples": making.samples, "pooled": making.pooled}  # fmt: skip

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 
 from dubio.errors import DubioError
-from dubio.experiments.comparing import SYSTEM, Comparison
-from dubio.experiments.config import Grid, TheirSystem
-from dubio.experiments.outcome import Outcome
-from dubio.experiments.published import REFERENCE as THEIR_REFERENCE
-from dubio.experiments.published import Number, no_row_of, sources, unknown_to
-from dubio.experiments.tables import Table, grid_title, interval, number, unknown_methods
 from dubio.metrics.evaluation import REFERENCE
+from dubio_bench.grid.config import Grid, TheirSystem
+from dubio_bench.grid.published import REFERENCE as THEIR_REFERENCE
+from dubio_bench.grid.published import Number, no_row_of, sources, unknown_to
+from dubio_bench.results.cell_result import Outcome
+from dubio_bench.results.statistics import SYSTEM, Comparison
+from dubio_bench.results.tables import Table, grid_title, interval, number, unknown_methods
 
 METRICS = {"ACC": "accuracy", "NLL": "nll", "ECE": "ece_equal_width_15"}  # theirs -> ours
 OF, _ABSENT = ("accuracy", "NLL", "ECE"), "–"

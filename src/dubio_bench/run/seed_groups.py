@@ -9,11 +9,11 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from dubio.adapters.training import TrainingPlan
-from dubio.experiments.making import adapter_inputs
-from dubio.experiments.steps import Step
-from dubio.experiments.store import StepStore
 from dubio.files import sha256_json
 from dubio.posteriors.train_seeds import train_seeds
+from dubio_bench.grid.steps import Step
+from dubio_bench.run.model_steps import adapter_inputs
+from dubio_bench.run.store import StepStore
 
 
 def alike(steps: Sequence[Step]) -> list[list[Step]]:

@@ -5,35 +5,21 @@ are given out than WAITING a processor, so that the driver's memory does not gro
 own is not tried again: it is recorded, as in this process.
 """
 
-import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from dubio.errors import DubioError
-from dubio.experiments.config import Resources
-from dubio.experiments.running import Finished
-from dubio.experiments.steps import Step
-from dubio.experiments.store import StepStore
-from dubio.experiments.work import run_step
+from dubio.ray_cluster import connect
+from dubio_bench.grid.config import Resources
+from dubio_bench.grid.steps import Step
+from dubio_bench.run.run_step import run_step
+from dubio_bench.run.runner import Finished
+from dubio_bench.run.store import StepStore
 
 WAITING = 2  # tasks given out for each processor
 RETRIES = 3  # of a task whose worker was lost
-
-
-def connect(address: str | None, cpus: int | None) -> Any:
-    """Ray, connected to a cluster, or to a new one of this machine; raises DubioError where either is not there."""
-    try:
-        import ray
-    except ImportError as error:
-        raise DubioError("--executor ray needs Ray: pip install 'dubio[ray]'") from error
-    options: dict[str, Any] = {"address": address} if address else {"num_cpus": cpus, "include_dashboard": False}
-    try:
-        ray.init(ignore_reinit_error=True, log_to_driver=False, logging_level=logging.ERROR, **options)
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        raise DubioError(f"no Ray cluster at {address}: {' '.join(str(error).split())[:200]}") from error
-    return ray
 
 
 class RayExecutor:

@@ -17,8 +17,8 @@ from dubio.data.prompts import PromptTemplate
 from dubio.data.splits import overlap
 from dubio.data.tables import TextTable, read_table
 from dubio.errors import DubioError
-from dubio.experiments.config import DataSet
 from dubio.workflow.rows import label_names
+from dubio_bench.grid.config import DataSet
 
 
 @dataclass(frozen=True)

@@ -19,10 +19,6 @@ from dubio.adapters.training import LabelledTexts, TrainingPlan, train_adapter
 from dubio.containers import Representations
 from dubio.data.groups import repeats
 from dubio.data.tables import TextTable
-from dubio.experiments.config import DataSet
-from dubio.experiments.splits import Split, read_split
-from dubio.experiments.steps import Step
-from dubio.experiments.store import StepStore
 from dubio.files import write_json
 from dubio.heads import head_arrays, head_spec
 from dubio.log_space import log_softmax
@@ -41,6 +37,10 @@ from dubio.posteriors.trained import PosteriorPlan, train_posterior
 from dubio.safe_reading import FACTS, read_object
 from dubio.workflow.rows import labelled
 from dubio.workflow.tables import cut_rows
+from dubio_bench.grid.config import DataSet
+from dubio_bench.grid.splits import Split, read_split
+from dubio_bench.grid.steps import Step
+from dubio_bench.run.store import StepStore
 
 QUIET = Extraction(show=False)
 HEAD = "head"

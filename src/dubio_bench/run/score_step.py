@@ -7,11 +7,6 @@ from typing import Any
 import numpy as np
 
 from dubio.containers import Representations
-from dubio.experiments.config import variant_of
-from dubio.experiments.making import HEAD, held_out_rows
-from dubio.experiments.outcome import save_outcome
-from dubio.experiments.steps import OWN, Step
-from dubio.experiments.store import StepStore
 from dubio.heads import stored_head
 from dubio.measures import log_mean
 from dubio.models.cache import read_arrays
@@ -19,6 +14,11 @@ from dubio.safe_reading import read_json
 from dubio.scores.registry import METHODS, get_method, sampled_names
 from dubio.workflow.evaluation import evaluate
 from dubio.workflow.fitting import FitPlan, fit_methods
+from dubio_bench.grid.config import variant_of
+from dubio_bench.grid.steps import OWN, Step
+from dubio_bench.results.cell_result import save_outcome
+from dubio_bench.run.model_steps import HEAD, held_out_rows
+from dubio_bench.run.store import StepStore
 
 
 def judge(step: Step, folder: Path, store: StepStore) -> dict[str, Any]:

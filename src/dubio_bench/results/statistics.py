@@ -22,10 +22,10 @@ from scipy.stats import norm, rankdata, studentized_range
 
 from dubio.arrays import Bool, Float64
 from dubio.errors import DubioError
-from dubio.experiments.outcome import Outcome
 from dubio.metrics.bootstrap import Bootstrap, resampled_counts
 from dubio.metrics.evaluation import DETECTION
 from dubio.metrics.ties import TieGroups
+from dubio_bench.results.cell_result import Outcome
 
 SYSTEM = "system:"
 # Of a system's own predictions: what is better, and whether more of it is.

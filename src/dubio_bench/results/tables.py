@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 
 from dubio.errors import DubioError
-from dubio.experiments.comparing import MORE_IS_BETTER, SYSTEM, Column, Comparison, Difference, compare
-from dubio.experiments.config import Grid
-from dubio.experiments.outcome import Outcome
-from dubio.experiments.published import REFERENCE as THEIR_REFERENCE
-from dubio.experiments.published import Number, gain, no_row_of, sources, unknown_to
 from dubio.metrics.evaluation import ADAPTER, DETECTION, REFERENCE
 from dubio.posteriors.registry import POSTERIORS
 from dubio.report.words import title_of
+from dubio_bench.grid.config import Grid
+from dubio_bench.grid.published import REFERENCE as THEIR_REFERENCE
+from dubio_bench.grid.published import Number, gain, no_row_of, sources, unknown_to
+from dubio_bench.results.cell_result import Outcome
+from dubio_bench.results.statistics import MORE_IS_BETTER, SYSTEM, Column, Comparison, Difference, compare
 
 PERCENT = {name for name in MORE_IS_BETTER if name not in ("nll", "brier", "aurc", "e_aurc", "augrc")}
 UNTESTED = "–"

@@ -22,14 +22,14 @@ from typing import Any
 from dubio.adapters.training import TrainingPlan
 from dubio.demo.models import minilm_path, smollm2_gguf_path
 from dubio.errors import DubioError
-from dubio.experiments.config import DataSet, Grid, ModelSpec, PosteriorSpec
-from dubio.experiments.splits import place_of
 from dubio.files import sha256_file, sha256_json
 from dubio.models.bases.base import base_hash
 from dubio.posteriors.registry import get_posterior
 from dubio.posteriors.trained import PosteriorPlan
 from dubio.safe_reading import check_file
 from dubio.scores.registry import METHODS, sampled_names
+from dubio_bench.grid.config import DataSet, Grid, ModelSpec, PosteriorSpec
+from dubio_bench.grid.splits import place_of
 
 VERSION = {"adapter": 1, "posterior": 1, "represent": 1, "samples": 1, "pooled": 1, "score": 1}
 EMBEDDED = {"package:minilm": minilm_path, "package:smollm2": smollm2_gguf_path}

@@ -24,8 +24,6 @@ from pyarrow import parquet
 from dubio.arrays import Bool, Float64
 from dubio.containers import Representations
 from dubio.errors import DubioError
-from dubio.experiments.seals import SEALED, check_rows, sealed, unsealed
-from dubio.experiments.steps import Step
 from dubio.files import atomic_path, write_json
 from dubio.log_space import log_softmax
 from dubio.measures import log_complement, log_mean
@@ -35,6 +33,8 @@ from dubio.metrics.evaluation import ADAPTER
 from dubio.safe_reading import FACTS, check_file, read_object
 from dubio.workflow.evaluation import Evaluation
 from dubio.workflow.fitting import Fit
+from dubio_bench.grid.steps import Step
+from dubio_bench.results.seals import SEALED, check_rows, sealed, unsealed
 
 CELL, ROWS = "cell.json", "rows.parquet"
 _SYSTEM = "system_"

@@ -7,14 +7,14 @@ from itertools import product
 from pathlib import Path
 
 from dubio.errors import DubioError
-from dubio.experiments.config import Grid, read_config
-from dubio.experiments.outcome import Outcome, keys_in, read_outcome
-from dubio.experiments.published import Number, chosen, of_source, read_published
-from dubio.experiments.seals import is_config_of
-from dubio.experiments.steps import Cell
 from dubio.files import check_folder
 from dubio.safe_reading import FACTS, read_object
 from dubio.showing import tell
+from dubio_bench.grid.config import Grid, read_config
+from dubio_bench.grid.published import Number, chosen, of_source, read_published
+from dubio_bench.grid.steps import Cell
+from dubio_bench.results.cell_result import Outcome, keys_in, read_outcome
+from dubio_bench.results.seals import is_config_of
 
 CONFIG, CELLS = "config.yaml", "cells.json"
 
@@ -28,7 +28,7 @@ def run(
     device: of every model, in place of what the config says; it does not change which steps are done already.
     together: adapters that differ in the seed alone are trained as one stack.
     """
-    from dubio.experiments.running import LocalExecutor, Run
+    from dubio_bench.run.runner import LocalExecutor, Run
 
     kind, address = executor
     if kind not in ("local", "ray"):
@@ -48,7 +48,7 @@ def run(
     places = _root(data).resolve(), store.resolve(), results.resolve()
     whole = Run(grid, config, *places, chooser(grid, only), _say)
     if kind == "ray":
-        from dubio.experiments.ray_executor import RayExecutor
+        from dubio_bench.run.ray_executor import RayExecutor
 
         cluster = RayExecutor(address)
         try:
@@ -69,7 +69,7 @@ def dry(config: Path, device: str | None = None, only: Sequence[str] = ()) -> No
 
     Exit code 1 where a step failed.
     """
-    from dubio.experiments.dry import dry_run
+    from dubio_bench.run.dry_run import dry_run
 
     if only:
         raise DubioError("--only chooses among real cells, and --dry makes up its own; leave one of them out")
@@ -83,7 +83,7 @@ def dry(config: Path, device: str | None = None, only: Sequence[str] = ()) -> No
 
 def status(config: Path, data: Path | None, store: Path, results: Path, only: Sequence[str]) -> None:
     """How many steps of each kind are done, which failed, and the time left."""
-    from dubio.experiments.running import Run
+    from dubio_bench.run.runner import Run
 
     grid = read_config(config)
     found = Run(grid, config, _root(data), store, results, chooser(grid, only)).status()
@@ -98,8 +98,10 @@ def show(
     folder: Path, metric: str, methods: str | None, out: Path | None, draws: int, published: Path | None, whose: str
 ) -> None:  # fmt: skip
     """A grid's tables from its outcomes, on the terminal as Markdown, and under `out` in every format."""
-    from dubio.experiments import beside, rendering, tables
-    from dubio.experiments.comparing import compare
+    from dubio_bench.results import export as rendering
+    from dubio_bench.results import published_tables as beside
+    from dubio_bench.results import tables
+    from dubio_bench.results.statistics import compare
 
     grid, outcomes = read_results(folder, whose)
     _check_judged(grid, whose)
@@ -132,8 +134,9 @@ def show(
 
 def compare_two(folder: Path, first: str, second: str | None, metric: str, draws: int, whose: str) -> None:
     """The paired difference of two methods, set by set and over all. second: None for the metric's reference."""
-    from dubio.experiments import rendering, tables
-    from dubio.experiments.comparing import compare
+    from dubio_bench.results import export as rendering
+    from dubio_bench.results import tables
+    from dubio_bench.results.statistics import compare
 
     grid, outcomes = read_results(folder, whose)
     _check_judged(grid, whose)

@@ -20,8 +20,8 @@ from pyarrow import parquet
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from dubio.data.prompts import letters_of
-from dubio.experiments.config import DataSet, Grid, ModelSpec
-from dubio.experiments.running import LocalExecutor, Run, Status
+from dubio_bench.grid.config import DataSet, Grid, ModelSpec
+from dubio_bench.run.runner import LocalExecutor, Run, Status
 
 CLASSES, HELD, RANK, FOR_HEADS, FOR_FOLDS = 3, 60, 4, 24, 40
 _WORDS = [*"ABCDEFGHIJ", *"abcdefghij", *(str(i) for i in range(10)), *".:?,", "Answer", "Question", "True", "False"]

@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from dubio.errors import DubioError
-from dubio.experiments.config import Grid, Resources, read_config
-from dubio.experiments.outcome import CELL, ROWS, is_whole, keys_in
-from dubio.experiments.seals import sealed, unsealed
-from dubio.experiments.steps import OWN, Cell, Step, cells_of, steps_of
-from dubio.experiments.store import StepStore
-from dubio.experiments.work import run_step
 from dubio.files import atomic_path, make_folder, write_json, write_text
 from dubio.safe_reading import FACTS, read_object
+from dubio_bench.grid.config import Grid, Resources, read_config
+from dubio_bench.grid.steps import OWN, Cell, Step, cells_of, steps_of
+from dubio_bench.results.cell_result import CELL, ROWS, is_whole, keys_in
+from dubio_bench.results.seals import sealed, unsealed
+from dubio_bench.run.run_step import run_step
+from dubio_bench.run.store import StepStore
 
 CONFIG, CELLS = "config.yaml", "cells.json"
 _UNITS = ((7200, 3600, ".1f", "h"), (90, 60, ".0f", "min"), (0, 1, ".0f", "s"))  # from so many seconds on
@@ -63,7 +63,7 @@ class LocalExecutor:
 
     def _train_together(self, steps: Sequence[Step], root: Path) -> None:
         """A group that fails is left to its steps, one by one, which record why."""
-        from dubio.experiments.together import alike, train_alike  # the model's side, when it is needed
+        from dubio_bench.run.seed_groups import alike, train_alike  # the model's side, when it is needed
 
         for group in alike(steps):
             start, names = time.perf_counter(), ", ".join(str(step.cell) for step in group)

@@ -1,0 +1,1 @@
+"""What a grid is: its config, its cells and steps, published numbers, all checked before any work."""
