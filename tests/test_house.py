@@ -87,7 +87,7 @@ def test_only_the_command_line_knows_the_bench(path):
 
 
 def graph():
-    """Module -> the modules of ours that it imports, inside functions too: of a package's names, those that are files."""
+    """Module -> the modules of ours that it imports, inside functions too."""
     modules = {name_of(file): file for file in FILES}
     arrows = {}
     for name, file in modules.items():
