@@ -91,10 +91,10 @@ def index() -> str:
         generated("registry.py"),
         "",
         "Each looks at one forward pass and gives one number a row: higher = more likely wrong. `dubio methods` prints "
-        "this table.",
-        "A name here is a name everywhere: in `dubio fit ADAPTER --methods softmax_response,md,probe ...`, in the "
-        "report, and in",
-        "`dubio.get_method(\"knn\").build(k=10)`, which takes the options of the method's page.",
+        "this",
+        "table. A name here is a name everywhere: in `dubio fit ADAPTER --methods softmax_response,md,probe ...`, in "
+        "the report,",
+        "and in `dubio.get_method(\"knn\").build(k=10)`, which takes the options of the method's page.",
         "",
         "Needs: logits and features of the rows to score; `train`, the adapter's own training rows, and `calibration`, "
         "held-out rows,",
@@ -117,7 +117,7 @@ def posteriors() -> str:
         f"# Posteriors: the {len(rows)} ways to make many adapters out of one base, their costs, papers and equations",
         "<!-- Written by docs/build.py from src/dubio/posteriors: edit the files there and run `make docs`. -->",
         "Each yields S adapters; one engine runs them over the frozen base; their S predictions are judged as scores "
-        "of the adapter's\nown predictions and, by their mean, as a system. Which one: "
+        "of the\nadapter's own predictions and, by their mean, as a system. Which one: "
         "[how-to](howto/which-posterior.md).",
         "\n".join(table(("name", "posterior", "made by", "cost", "paper"), rows)),
         "## What is read from the samples",

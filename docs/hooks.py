@@ -11,21 +11,22 @@ import re
 from pathlib import Path
 from typing import Any
 
-from mkdocs.structure.files import File, Files
-
 import dubio
 
 ROOT = Path(__file__).resolve().parent.parent
 HOME, API, OUTSIDE = "README.md", "api.md", ("CONTRIBUTING.md", "CHANGELOG.md")
 NAMES = "<!-- names -->"
+ABOUT = {"Tables": "From a registered name to its class, title, options, needs and cost: [all methods](methods.md)."}
 LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^()\s#]*)(#[^()\s]*)?\)")
 CODE = re.compile(r"(^```.*?^```$)", re.MULTILINE | re.DOTALL)
 
 _written: dict[str, str] = {}
 
 
-def on_files(files: Files, config: Any) -> Files:
+def on_files(files: Any, config: Any) -> Any:
     """Adds the pages that lie outside of docs/."""
+    from mkdocs.structure.files import File
+
     for name in OUTSIDE:
         files.append(File.generated(config, name, content=(ROOT / name).read_text(encoding="utf-8")))
     return files
@@ -71,6 +72,6 @@ def reference() -> str:
     kinds: dict[str, list[str]] = {"Functions": [], "Classes": [], "Tables": []}
     for name in sorted(dubio.__all__, key=str.lower):
         kinds["Tables" if name.isupper() else "Classes" if name[0].isupper() else "Functions"].append(name)
-    return "\n\n".join(
-        "\n\n".join([f"## {kind}", *(f"::: dubio.{name}" for name in names)]) for kind, names in kinds.items() if names
-    )
+    parts = [part for kind, names in kinds.items() if names
+             for part in (f"## {kind}", ABOUT.get(kind, ""), *(f"::: dubio.{name}" for name in names))]  # fmt: skip
+    return "\n\n".join(parts)

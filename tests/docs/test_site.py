@@ -98,14 +98,12 @@ def test_the_map_names_every_written_page():
 
 
 def test_the_page_of_python_names_has_all_of_them():
-    pytest.importorskip("mkdocs", reason="make docs installs mkdocs")
     made = runpy.run_path(str(DOCS / "hooks.py"))
     assert made["NAMES"] in (DOCS / "api.md").read_text(encoding="utf-8")
     assert sorted(re.findall(r"^::: dubio\.(\w+)$", made["reference"](), re.MULTILINE)) == sorted(dubio.__all__)
 
 
 def test_links_out_of_the_pages_are_turned():
-    pytest.importorskip("mkdocs", reason="make docs installs mkdocs")
     turned = runpy.run_path(str(DOCS / "hooks.py"))["turned"]
     assert turned("[a](../CONTRIBUTING.md#house-rules)", "docs/findings.md") == "[a](CONTRIBUTING.md#house-rules)"
     assert turned("[a](../../CHANGELOG.md) [b](data.md)", "docs/howto/x.md") == "[a](../CHANGELOG.md) [b](data.md)"
@@ -120,6 +118,12 @@ def test_the_citation_is_of_this_version():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert (found["version"], found["license"]) == (project["version"], project["license"])
     assert found.keys() >= {"cff-version", "message", "title", "authors"}  # what the format asks for
+
+
+def test_two_files_of_requirements_name_one_version():
+    pins = [line.split("==") for path in (ROOT / "requirements").glob("*.txt")
+            for line in path.read_text(encoding="utf-8").splitlines() if "==" in line]  # fmt: skip
+    assert len({name for name, _ in pins}) == len({(name, version) for name, version in pins})
 
 
 class Links(HTMLParser):
