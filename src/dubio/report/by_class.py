@@ -3,7 +3,7 @@
 A class is looked at from both sides. From its label: how many of its rows are missed. From its prediction, which is
 what a user sees: how many rows that are called so are answered, and how many of those are wrong. A class is flagged
 where its answered rows are wrong more often than the budget, and surely so where chance does not explain it: exact
-binomial test of "at most the budget", Holm's correction over the classes, 5 %.
+binomial test of "at most the budget", Holm's correction over the classes, 5 %. Rows count as independent.
 """
 
 from collections import Counter

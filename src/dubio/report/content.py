@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from dubio.arrays import Bool, Float64
 from dubio.artifacts.manifest import SplitFacts
@@ -84,19 +85,19 @@ class ReportContent:
         values = {m.method: m.number for m in self.known(metric)}
         return sorted(self.scores, key=lambda name: -values.get(name, float("-inf")))
 
-    @property
+    @cached_property
     def answers(self) -> list[Answered]:
         """What is answered on test at each budget, the asked one among them, the strictest first."""
         scores = self.scores[self.chosen].uncertainty
         found = {t.risk: t for t in (*self.budgets, self.threshold)}
         return [Answered.on(found[risk], scores, self.errors) for risk in sorted(found)]
 
-    @property
+    @cached_property
     def answer(self) -> Answered:
         """What is answered on test at the asked budget."""
         return Answered.on(self.threshold, self.scores[self.chosen].uncertainty, self.errors)
 
-    @property
+    @cached_property
     def answered(self) -> Bool:
         """`[N]` True where the test row is answered at the asked budget."""
         return self.threshold.answers(self.scores[self.chosen].uncertainty)
