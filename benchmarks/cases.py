@@ -17,8 +17,8 @@ import pyarrow
 from pyarrow import compute, parquet
 
 from dubio.adapters.training import LabelledTexts
+from dubio.data.bundled.packages import minilm_path, smollm2_gguf_path
 from dubio.data.tables import read_table
-from dubio.demo.models import minilm_path, smollm2_gguf_path
 from dubio.models.tokens.answer_letters import as_choices
 
 # Five of CLINC150's ten domains, some of them near to one another, as they stand beside their words.

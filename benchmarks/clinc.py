@@ -19,7 +19,7 @@ import numpy as np
 from pyarrow import parquet
 
 from dubio.adapters.training import LabelledTexts, TrainingPlan
-from dubio.demo.models import minilm_path
+from dubio.data.bundled.packages import minilm_path
 from dubio.files import write_json
 from dubio.log_space import log_softmax
 from dubio.measures import class_variance, log_complement, log_mean, mutual_information, predictive_entropy, response

@@ -22,7 +22,7 @@ from peft import PeftModel
 from pyarrow import parquet
 
 from dubio.adapters.training import LabelledTexts, TrainingPlan, train_adapter
-from dubio.demo.models import minilm_path
+from dubio.data.bundled.packages import minilm_path
 from dubio.log_space import log_error
 from dubio.metrics import roc_auc
 from dubio.models.bases.base import has_bfloat16

@@ -16,8 +16,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from dubio.artifacts.store import Fitted, load_artifact
+from dubio.artifacts.store import load_artifact
 from dubio.data.tables import read_table
+from dubio.fitted import Fitted
 from dubio.models.extraction import Extraction, extract
 from dubio.models.loading import load
 from dubio.workflow.evaluation import score_all

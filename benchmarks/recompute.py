@@ -19,7 +19,7 @@ import torch
 
 from dubio.adapters.targets import lora_targets
 from dubio.adapters.training import LabelledTexts
-from dubio.demo.models import minilm_path, smollm2_gguf_path
+from dubio.data.bundled.packages import minilm_path, smollm2_gguf_path
 from dubio.posteriors.base_model import load_host
 from dubio.posteriors.training.optim import StackPlan
 from dubio.posteriors.training.parameters import LoraParameters, targets_of

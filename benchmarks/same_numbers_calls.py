@@ -162,7 +162,7 @@ def pages():
 
 def demo_tables(folder):
     """Writes the demo's tables, one CSV a split."""
-    from dubio.demo.data import write_demo_tables
+    from dubio.data.bundled.tables import write_demo_tables
 
     write_demo_tables(folder)
 

@@ -21,7 +21,7 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForSequenceClassification
 
-from dubio.demo.models import minilm_path
+from dubio.data.bundled.packages import minilm_path
 from dubio.models.head_location import find_site
 from dubio.posteriors.engine.engine import StackEngine
 from dubio.posteriors.from_peft import stack_of

@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification
 
-from dubio.demo.models import minilm_path
+from dubio.data.bundled.packages import minilm_path
 from dubio.models.adapted import AdaptedModel
 from dubio.models.extraction import Extraction, extract
 from dubio.models.loading import load

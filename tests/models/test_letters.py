@@ -207,7 +207,7 @@ def test_other_letters_are_another_model():
 
 @pytest.mark.slow  # a GGUF file takes its readers twenty seconds, and it is read twice
 def test_smollm2_on_arc_easy(data_root):
-    from dubio.demo.models import smollm2_gguf_path
+    from dubio.data.bundled.packages import smollm2_gguf_path
 
     path = smollm2_gguf_path()
     # Every so many rows: the file is sorted by the answer.

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from dubio.demo.models import minilm_path, smollm2_gguf_path
+from dubio.data.bundled.packages import minilm_path, smollm2_gguf_path
 from dubio.models.checks.load_checks import TEXTS
 from dubio.models.extraction import Extraction, extract
 from dubio.models.loading import load

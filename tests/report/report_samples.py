@@ -4,11 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from dubio.artifacts.manifest import CalibrationFigure, Choice, SplitFacts
-from dubio.artifacts.store import Artifact, FittedScore
+from dubio.artifacts.manifest import CalibrationFigure, SplitFacts
+from dubio.artifacts.store import Artifact
 from dubio.containers import Scores
 from dubio.decisions.recalibration import Recalibrator
 from dubio.decisions.threshold import risk_threshold
+from dubio.fitted import Choice, FittedScore
 from dubio.metrics import Bootstrap, correlation, evaluate_ood, evaluate_scores, evaluate_system
 from dubio.report.answering import dial, promises
 from dubio.report.content import Cost, ReportContent

@@ -5,10 +5,9 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 
-from dubio.artifacts.manifest import Choice
-from dubio.artifacts.store import Fitted, FittedScore
 from dubio.containers import Representations
 from dubio.decisions.recalibration import Recalibrator
+from dubio.fitted import Choice, Fitted, FittedScore
 from dubio.scores.base import CHUNK
 from dubio.scores.density.ddu import DDU
 from dubio.scores.density.gaussian import whiten

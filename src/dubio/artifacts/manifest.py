@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from dubio.errors import ArtifactError
 from dubio.files import sha256_json, write_text
+from dubio.fitted import Choice
 from dubio.safe_reading import FACTS, MissingFileError, UnreadableError, parse_json, read_text, short
 
 SCHEMA_VERSION = 1
@@ -43,13 +44,6 @@ class SplitFacts(_Strict):
     duplicates: int
     sha256: str
     truncated: int | None = None
-
-
-class Choice(_Strict):
-    """The method that `score` decides with, and the sentence that says why."""
-
-    method: str
-    why: str
 
 
 class CalibrationFigure(_Strict):

@@ -20,7 +20,6 @@ from dubio.arrays import as_labels
 from dubio.artifacts.manifest import (
     SCHEMA_VERSION,
     CalibrationFigure,
-    Choice,
     FittedMethod,
     Manifest,
     SplitFacts,
@@ -32,9 +31,10 @@ from dubio.data.splits import as_hashes
 from dubio.decisions.recalibration import Recalibrator
 from dubio.errors import ArtifactError, DubioError
 from dubio.files import atomic_path, sha256_file, write_text
+from dubio.fitted import Fitted, FittedScore
 from dubio.models.cache import map_arrays
 from dubio.safe_reading import UnreadableError, read_bytes
-from dubio.scores.base import Score, State
+from dubio.scores.base import State
 from dubio.scores.registry import get_method
 from dubio.scores.stored import check_arrays
 from dubio.writers import stamp, tidy, turn
@@ -42,55 +42,6 @@ from dubio.writers import stamp, tidy, turn
 FOLDER = "dubio"
 BOUND = "bound"  # of an artifact's model: what it was fitted with, apart from the files that it came in
 _SEAL = "<!-- sha256 of the text above: "
-
-
-@dataclass(frozen=True)
-class FittedScore:
-    """A fitted method with its map to error probability and its scores of the certification rows.
-
-    certified: `[M]` uncertainty of rows that neither the method nor the recalibration has seen.
-    """
-
-    name: str
-    score: Score
-    recalibrator: Recalibrator
-    certified: NDArray[np.float64]
-    fit_seconds: float = 0.0
-
-
-@dataclass(frozen=True)
-class Fitted:
-    """Fitted methods by name, the choice among them, and errors `[M]` of the certification rows.
-
-    left_out: method -> why it could not be fitted. groups: `[M]` numbers that certification rows share where they
-    repeat one another; None where none does.
-    """
-
-    methods: Mapping[str, FittedScore]
-    choice: Choice
-    errors: NDArray[np.bool_]
-    left_out: Mapping[str, str] = field(default_factory=dict[str, str], kw_only=True)
-    groups: NDArray[np.int64] | None = field(default=None, kw_only=True)
-
-    @property
-    def mean_of(self) -> str | None:
-        """The posterior whose mean prediction is judged; None: the adapter's own predictions."""
-        return None
-
-    @property
-    def shape(self) -> Shape | None:
-        """Of the rows that were fitted on; None where it is not known."""
-        return None
-
-    @property
-    def pairs(self) -> bool | None:
-        """Whether the rows that it was fitted on were pairs of texts; None where nobody knows."""
-        return None
-
-    @property
-    def chosen(self) -> FittedScore:
-        """The method that decides."""
-        return self.methods[self.choice.method]
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from dubio.adapters.training import TrainingPlan, train_adapter
 from dubio.cli import evaluate, fit
 from dubio.cli.common import Session
 from dubio.console import wide_console
+from dubio.data.bundled.packages import minilm_path
+from dubio.data.bundled.tables import LABELS, SIZES, read_demo_tables, write_demo_tables
 from dubio.data.splits import check_disjoint
-from dubio.demo.data import LABELS, SIZES, read_demo_tables, write_demo_tables
-from dubio.demo.models import minilm_path
 from dubio.files import check_folder
 from dubio.workflow.rows import labelled
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dubio.arrays import Bool, Float64
-from dubio.artifacts.store import Fitted
 from dubio.decisions.threshold import RiskThreshold, risk_threshold
+from dubio.fitted import Fitted
 from dubio.report.words import budget, percent
 
 BUDGETS = (0.01, 0.02, 0.05, 0.10)

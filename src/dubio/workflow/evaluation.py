@@ -10,10 +10,10 @@ import numpy as np
 from rich.console import Console
 
 from dubio.arrays import Float64, as_numpy
-from dubio.artifacts.store import Fitted
 from dubio.containers import Representations, Scores, check_representations
 from dubio.decisions.threshold import RiskThreshold, risk_threshold
 from dubio.errors import DubioError
+from dubio.fitted import Fitted
 from dubio.measures import log_complement, log_mean
 from dubio.metrics import Bootstrap, Metric, correlation, evaluate_ood, evaluate_scores, evaluate_system
 from dubio.metrics.evaluation import ADAPTER

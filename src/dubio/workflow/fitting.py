@@ -19,12 +19,11 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 
 from dubio.arrays import Float64
-from dubio.artifacts.manifest import Choice
-from dubio.artifacts.store import Fitted, FittedScore
 from dubio.containers import Representations, Shape
 from dubio.decisions.recalibration import Recalibrator
 from dubio.decisions.threshold import two_digits
 from dubio.errors import DubioError
+from dubio.fitted import Choice, Fitted, FittedScore
 from dubio.progress import progress
 from dubio.scores.base import Score, fold_of
 from dubio.scores.learned.cross_validated import SelectedScore

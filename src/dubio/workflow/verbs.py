@@ -9,11 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from dubio.artifacts.store import Fitted
 from dubio.containers import Representations, Scores, check_representations
 from dubio.data.groups import REPEATS, groups_of
 from dubio.data.tables import as_table
 from dubio.errors import DubioError
+from dubio.fitted import Fitted
 from dubio.measures import log_mean
 from dubio.models.adapted import AdaptedModel
 from dubio.models.extraction import Extraction, extract_to

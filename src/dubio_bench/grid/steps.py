@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from dubio.adapters.training import TrainingPlan
-from dubio.demo.models import minilm_path, smollm2_gguf_path
+from dubio.data.bundled.packages import minilm_path, smollm2_gguf_path
 from dubio.errors import DubioError
 from dubio.files import sha256_file, sha256_json
 from dubio.models.bases.base import base_hash

@@ -17,11 +17,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from dubio.data.bundled.packages import package_file
 from dubio.data.near import grouped_split, near_duplicate_groups, near_key
 from dubio.data.tables import TextTable, read_table
 from dubio.data.texts import Texts
 from dubio.data.writing import write_frame
-from dubio.demo.models import package_file
 from dubio.errors import DubioError
 
 LABELS = ("negative", "neutral", "positive")
