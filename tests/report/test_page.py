@@ -134,7 +134,7 @@ def test_first_screen_says_what_each_budget_answers(full, page):
     assert "your budget" in rows[-1][0]
     assert full.chosen in first.text
     ood = full.threshold.answers(full.ood[full.chosen].uncertainty)
-    assert f"{ood.sum()} of {len(ood)} out-of-domain rows" in first.text
+    assert f"{ood.sum()} of {len(ood)} rows of another source" in first.text
 
 
 def test_commands_are_code_and_nothing_else_is_markup(full):

@@ -10,6 +10,7 @@ import pytest
 from report_samples import EVIL, METHODS, artifact, content
 from rich.console import Console
 
+from dubio.containers import Scores
 from dubio.metrics import Metric
 from dubio.report.card import render_card
 from dubio.report.html import render, write_report
@@ -149,6 +150,20 @@ def test_all_rows_right_leaves_out_what_is_undefined(full):
     assert "undefined" in page
     assert "ROC curves" not in page
     assert "Share of rows answered" in page
+
+
+@pytest.mark.parametrize("rows", [1, 2, 5])
+@pytest.mark.parametrize("constant", [False, True])
+def test_few_rows_and_scores_that_say_nothing_make_a_page(full, rows, constant):
+    def few(scores):
+        found = {name: Scores(name, s.uncertainty[:rows] * (not constant), None) for name, s in scores.items()}
+        return {**found, "md": Scores("md", found["md"].uncertainty, np.full(rows, 0.5))}
+
+    short = replace(
+        full, errors=full.errors[:rows], scores=few(full.scores), ood=few(full.ood), before=full.before[:rows],
+        texts=full.texts[:rows], predicted=full.predicted[:rows], labels=full.labels[:rows], metrics=[], ood_texts=[],
+    )  # fmt: skip
+    assert f"{rows} test row" in Page(render(short)).text
 
 
 def test_p_values_are_never_zero():

@@ -69,8 +69,8 @@ def test_lead_and_facts_say_the_figures(fitted, full):
     assert "0.1 % wrong cannot be promised: about" in told(poor, "Promise")
     looser = next(a for a in poor.answers if a.promised)
     assert f"is {100 * looser.budget:.4g} %; it answers {100 * looser.coverage:.1f} % of" in told(poor, "Promise")
-    assert "0 of 400 out-of-domain rows (0.0 %)" in told(poor, "Watch out")
-    assert told(replace(full, ood={}), "Watch out") == ""
+    assert "0 of 400 rows of another source (0.0 %)" in told(poor, "Out of domain")
+    assert told(replace(full, ood={}), "Out of domain") == ""
 
 
 def test_a_kept_and_an_exceeded_budget(full):

@@ -38,7 +38,7 @@ def lead(content: ReportContent) -> str:
 def facts(content: ReportContent) -> list[Fact]:
     """The lines of the first screen, and of the terminal."""
     lines = [Fact("Right", _accuracy(content)), Fact("Promise", _kept(content)), Fact("Decided by", _method(content))]
-    lines += [Fact("To ship", shipping(content)), Fact("Watch out", _strange(content))]
+    lines += [Fact("To ship", shipping(content)), Fact("Out of domain", _strange(content))]
     return [line for line in lines if line.text]
 
 
@@ -127,6 +127,6 @@ def _strange(content: ReportContent) -> str:
         return ""
     away = content.threshold.answers(content.ood[content.chosen].uncertainty)
     return (
-        f"{int(away.sum()):,} of {count(len(away), 'out-of-domain row')} ({percent(float(away.mean()))}) would be "
+        f"{int(away.sum()):,} of {count(len(away), 'row')} of another source ({percent(float(away.mean()))}) would be "
         "answered; no promise covers them."
     )
