@@ -13,6 +13,8 @@ SNIPPETS = {
     "help of a command": ("run('fit', '--help')", (*HEAVY, "numpy")),
     "bad usage": ("run('fit')", (*HEAVY, "numpy")),
     "methods": ("run('methods')", HEAVY),
+    "split": ("run('split', 'none.csv')", ("torch", "transformers", "peft", "matplotlib", "datasets")),
+    "check": ("run('check', 'none.csv')", ("torch", "transformers", "peft", "matplotlib", "datasets")),
     "errors": ("from dubio import DubioError", HEAVY),
     "the registry": ("from dubio import METHODS; assert len(METHODS) > 15", HEAVY),
 }

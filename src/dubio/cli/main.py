@@ -307,6 +307,25 @@ def split(
     run(table, Cut(sizes, groups, seed, without or (), drop_empty), (text, pair, label), out, overwrite=overwrite)
 
 
+@app.command()
+def check(
+    tables: Annotated[list[str], typer.Argument(help="Tables, the training table first.")],
+    model: Annotated[str | None, typer.Option(help="Adapter or base whose tokens are counted too.")] = None,
+    text: Text = None,
+    pair: Pair = None,
+    label: Label = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document, for programs.")] = False,
+) -> None:
+    """Look at tables before a training: columns, labels, missing and repeated rows, what the tables share.
+
+    A line a finding; the exit code is 2 where one of them is a problem, and 0 otherwise.
+    """
+    from dubio.cli.check import run
+
+    if run(tables, (text, pair, label), model, as_json=as_json).problems:
+        raise typer.Exit(2)
+
+
 if find_spec("dubio_bench") is not None:
     from dubio_bench.options import bench
 

@@ -40,7 +40,9 @@ def read_source(where: Any) -> Source:
     Raises DubioError on a missing file, a folder, an unknown extension, a damaged file, doubled columns, zero rows, and
     on what is no table.
     """
-    if isinstance(where, str) and where.startswith(HUB):
+    if isinstance(where, Source):
+        source = where
+    elif isinstance(where, str) and where.startswith(HUB):
         source = Source(where, _read_hub(where), row_place)
     elif isinstance(where, str | PathLike):
         source = _read_file(Path(where))
