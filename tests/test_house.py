@@ -165,7 +165,7 @@ def test_functions_are_short_and_take_few_parameters(path):
 def is_command(path, function):
     """A typer command: each option of the command line is a parameter."""
     home = f"{path.parent.name}/{path.name}"
-    return home in ("cli/main.py", "dubio_bench/options.py") and bool(function.decorator_list)
+    return home in ("cli/main.py", "cli/preparing.py", "dubio_bench/options.py") and bool(function.decorator_list)
 
 
 def public(body):
