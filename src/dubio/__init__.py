@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from dubio.containers import Representations as Representations
     from dubio.containers import Scores as Scores
     from dubio.data.columns import Columns as Columns
+    from dubio.data.preparing.checking import check_tables as check_tables
+    from dubio.data.preparing.splitting import split_table as split_table
     from dubio.data.prompts import PromptTemplate as PromptTemplate
     from dubio.data.tables import read_table as read_table
     from dubio.data.tables import table_of as table_of
@@ -40,6 +42,7 @@ _HOMES = {
     "Recalibrator": "decisions.recalibration",
     "Representations": "containers",
     "Scores": "containers",
+    "check_tables": "data.preparing.checking",
     "evaluate": "workflow.verbs",
     "extract": "workflow.verbs",
     "fit": "workflow.verbs",
@@ -52,6 +55,7 @@ _HOMES = {
     "risk_threshold": "decisions.threshold",
     "save": "workflow.verbs",
     "score": "workflow.verbs",
+    "split_table": "data.preparing.splitting",
     "table_of": "data.tables",
 }
 
