@@ -139,7 +139,7 @@ def page(module: str, methods: Sequence[Method]) -> str:
     classes: dict[str, type[Score]] = {m.target: getattr(home, m.target.partition(":")[2]) for m in methods}
     names = [(f"`{m.name}`", m.title, options_of(m), ", ".join(m.needs), m.cost, m.paper) for m in methods]
     parts = [
-        f"# Method page: {', '.join(cls.__name__ for cls in classes.values())}",
+        f"# {cleandoc(home.__doc__ or '').partition(':')[0]}",
         generated(f"{home.__name__.removeprefix('dubio.scores.').replace('.', '/')}.py"),
         linked(cleandoc(home.__doc__ or ""), module),
         "## Registered names",

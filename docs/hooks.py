@@ -1,5 +1,6 @@
 """What the site adds to the Markdown of docs/ while mkdocs builds it (`make docs`).
 
+* Each method's page follows the table of all methods in the navigation.
 * README, CONTRIBUTING and CHANGELOG lie outside of docs/: the first opens the home page, the others become pages.
 * Links that lead out of docs/ are turned to these pages; links to source files become the file's name.
 * Where api.md has `<!-- names -->`, the docstring of each public name of `import dubio` follows.
@@ -8,6 +9,7 @@
 
 import posixpath
 import re
+import runpy
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,21 @@ LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^()\s#]*)(#[^()\s]*)?\)
 CODE = re.compile(r"(^```.*?^```$)", re.MULTILINE | re.DOTALL)
 
 _written: dict[str, str] = {}
+
+
+def on_config(config: Any) -> Any:
+    """Lists a page a method behind the table of all methods, so that a new method needs no entry in mkdocs.yml."""
+    methods = runpy.run_path(str(ROOT / "docs" / "llms.py"))["methods"]
+
+    def longer(entries: list[Any]) -> list[Any]:
+        found: list[Any] = []
+        for entry in entries:
+            ((name, inside),) = entry.items()
+            found += [{name: longer(inside)}] if isinstance(inside, list) else [entry, *methods(inside)]
+        return found
+
+    config.nav = longer(config.nav)
+    return config
 
 
 def on_files(files: Any, config: Any) -> Any:
