@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow
 from pyarrow import compute, parquet
 
-from dubio.adapters.training import LabelledTexts
+from dubio.adapters.plan import LabelledTexts
 from dubio.data.bundled.packages import minilm_path, smollm2_gguf_path
 from dubio.data.tables import read_table
 from dubio.models.tokens.answer_letters import as_choices

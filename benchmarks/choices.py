@@ -19,8 +19,8 @@ import torch
 from pyarrow import compute, parquet
 
 from cases import questions
+from dubio.adapters.plan import LabelledTexts
 from dubio.adapters.targets import lora_targets
-from dubio.adapters.training import LabelledTexts
 from dubio.data.bundled.packages import smollm2_gguf_path
 from dubio.files import write_json
 from dubio.measures import log_complement, log_mean, mutual_information, predictive_entropy

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from pyarrow import parquet
 
-from dubio.adapters.training import LabelledTexts, TrainingPlan
+from dubio.adapters.plan import LabelledTexts, TrainingPlan
 from dubio.data.bundled.packages import minilm_path
 from dubio.files import write_json
 from dubio.log_space import log_softmax

@@ -21,7 +21,8 @@ import transformers
 from peft import PeftModel
 from pyarrow import parquet
 
-from dubio.adapters.training import LabelledTexts, TrainingPlan, train_adapter
+from dubio.adapters.plan import LabelledTexts, TrainingPlan
+from dubio.adapters.trainer import train_adapter
 from dubio.data.bundled.packages import minilm_path
 from dubio.log_space import log_error
 from dubio.metrics import roc_auc

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from cases import MINILM, SMOLLM2
-from dubio.adapters.training import TrainingPlan
+from dubio.adapters.plan import TrainingPlan
 from dubio.containers import Representations
 from dubio.files import write_json
 from dubio.log_space import log_softmax

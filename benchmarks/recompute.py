@@ -17,8 +17,8 @@ import time
 import numpy as np
 import torch
 
+from dubio.adapters.plan import LabelledTexts
 from dubio.adapters.targets import lora_targets
-from dubio.adapters.training import LabelledTexts
 from dubio.data.bundled.packages import minilm_path, smollm2_gguf_path
 from dubio.posteriors.base_model import load_host
 from dubio.posteriors.training.optim import StackPlan

@@ -25,7 +25,7 @@ from peft import LoraConfig, get_peft_model
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoModelForSequenceClassification, LlamaConfig, PreTrainedTokenizerFast
 
-from dubio.adapters.training import LabelledTexts
+from dubio.adapters.plan import LabelledTexts
 from dubio.models.head_location import find_site
 from dubio.posteriors.base_model import load_host
 from dubio.posteriors.engine.engine import StackEngine

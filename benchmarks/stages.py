@@ -20,8 +20,8 @@ import torch
 
 from choices import judged, log_probabilities
 from clinc import LENGTH, TOP, finished, rows_of, spread
+from dubio.adapters.plan import LabelledTexts
 from dubio.adapters.targets import lora_targets
-from dubio.adapters.training import LabelledTexts
 from dubio.data.bundled.packages import minilm_path
 from dubio.files import write_json
 from dubio.measures import log_complement, log_mean, mutual_information, predictive_entropy

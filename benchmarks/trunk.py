@@ -20,7 +20,7 @@ from unittest.mock import patch
 import numpy as np
 import torch
 
-from dubio.adapters.training import LabelledTexts, TrainingPlan
+from dubio.adapters.plan import LabelledTexts, TrainingPlan
 from dubio.data.bundled.packages import smollm2_gguf_path
 from dubio.models.loading import load
 from dubio.posteriors.engine.prefix_cache import Trunks

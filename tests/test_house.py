@@ -213,6 +213,25 @@ def test_importing_dubio_and_its_registry_costs_no_torch():
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 
 
+ARRAYS = """
+import sys, numpy as np, dubio
+g = np.random.default_rng(0)
+def rows(n):
+    y = g.integers(0, 3, n)
+    return dubio.Representations.of(g.normal(size=(n, 6)), g.normal(size=(n, 3)) + 2 * np.eye(3)[y], y)
+fast = ["softmax_response", "entropy", "margin", "energy", "temperature", "md", "rmd", "ddu", "probe", "refitted_both"]
+fitted = dubio.fit(rows(300), rows(400), methods=fast)
+dubio.score(fitted, rows(50)), dubio.evaluate(fitted, rows(300)), dubio.promise(fitted, 0.4)
+assert not fitted.left_out, fitted.left_out
+heavy = {"torch", "transformers", "peft", "tokenizers", "accelerate", "matplotlib"} & set(sys.modules)
+assert not heavy, heavy
+"""
+
+
+def test_methods_on_arrays_need_neither_torch_nor_models():
+    subprocess.run([sys.executable, "-c", ARRAYS], check=True, timeout=300)
+
+
 def test_no_two_test_files_share_a_name():
     """pytest imports them by their names alone."""
     names = [path.name for path in (ROOT / "tests").rglob("*.py") if path.name != "conftest.py"]

@@ -20,7 +20,8 @@ import torch
 from threadpoolctl import threadpool_limits
 from transformers import AutoTokenizer, BertConfig, BertModel
 
-from dubio.adapters.training import LabelledTexts, TrainingPlan, train_adapter
+from dubio.adapters.plan import LabelledTexts, TrainingPlan
+from dubio.adapters.trainer import train_adapter
 from dubio.cli.main import main
 from dubio.data.bundled.packages import minilm_path
 from dubio.data.tables import read_table

@@ -7,6 +7,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from dubio.api import evaluate as evaluate
+    from dubio.api import fit as fit
+    from dubio.api import promise as promise
+    from dubio.api import score as score
     from dubio.artifacts.store import Artifact as Artifact
     from dubio.artifacts.store import load_artifact as load_artifact
     from dubio.containers import Representations as Representations
@@ -20,17 +24,13 @@ if TYPE_CHECKING:
     from dubio.decisions.recalibration import Recalibrator as Recalibrator
     from dubio.decisions.threshold import risk_threshold as risk_threshold
     from dubio.errors import DubioError as DubioError
+    from dubio.model_api import extract as extract
+    from dubio.model_api import open_artifact as open_artifact
+    from dubio.model_api import save as save
     from dubio.models.loading import load as load
     from dubio.models.tokens.answer_letters import Choices as Choices
     from dubio.scores.registry import METHODS as METHODS
     from dubio.scores.registry import get_method as get_method
-    from dubio.workflow.verbs import evaluate as evaluate
-    from dubio.workflow.verbs import extract as extract
-    from dubio.workflow.verbs import fit as fit
-    from dubio.workflow.verbs import open_artifact as open_artifact
-    from dubio.workflow.verbs import promise as promise
-    from dubio.workflow.verbs import save as save
-    from dubio.workflow.verbs import score as score
 
 _HOMES = {
     "Artifact": "artifacts.store",
@@ -43,30 +43,34 @@ _HOMES = {
     "Representations": "containers",
     "Scores": "containers",
     "check_tables": "data.preparing.checking",
-    "evaluate": "workflow.verbs",
-    "extract": "workflow.verbs",
-    "fit": "workflow.verbs",
+    "evaluate": "api",
+    "extract": "model_api",
+    "fit": "api",
     "get_method": "scores.registry",
     "load": "models.loading",
     "load_artifact": "artifacts.store",
-    "open_artifact": "workflow.verbs",
-    "promise": "workflow.verbs",
+    "open_artifact": "model_api",
+    "promise": "api",
     "read_table": "data.tables",
     "risk_threshold": "decisions.threshold",
-    "save": "workflow.verbs",
-    "score": "workflow.verbs",
+    "save": "model_api",
+    "score": "api",
     "split_table": "data.preparing.splitting",
     "table_of": "data.tables",
 }
 
-__all__ = [*_HOMES]  # pyright: ignore[reportUnsupportedDunderAll]
+__all__ = [*_HOMES, "__version__"]  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("dubio")
     if name not in _HOMES:
         raise AttributeError(f"module 'dubio' has no attribute {name!r}")
     return getattr(import_module(f"dubio.{_HOMES[name]}"), name)
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOMES])
+    return sorted(__all__)

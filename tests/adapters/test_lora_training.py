@@ -14,9 +14,10 @@ import torch
 import transformers as tf
 from safetensors.torch import load_file, save_file
 
-from dubio.adapters import training
+from dubio.adapters import trainer as training
+from dubio.adapters.plan import LabelledTexts, TrainingPlan
 from dubio.adapters.targets import fresh_modules, lora_targets
-from dubio.adapters.training import LabelledTexts, TrainingPlan, train_adapter
+from dubio.adapters.trainer import train_adapter
 from dubio.errors import DubioError
 from dubio.models.bases.base import base_hash
 from dubio.models.extraction import Extraction, extract

@@ -5,8 +5,8 @@ import shutil
 
 import pytest
 
+from dubio.adapters.plan import TrainingPlan
 from dubio.adapters.seen import ROWS
-from dubio.adapters.training import TrainingPlan
 from dubio.data.tables import read_table
 from dubio.models.adapter.files import RECORD
 from dubio.posteriors.trained import PosteriorPlan, train_posterior

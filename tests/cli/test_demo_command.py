@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from dubio.adapters.training import TrainingPlan
+from dubio.adapters.plan import TrainingPlan
 from dubio.cli.evaluate import shares
 from dubio.data.tables import table_of
 from dubio.scores.registry import METHODS

@@ -8,16 +8,17 @@ import numpy as np
 import pytest
 import torch
 
+from dubio.api import fit, score
 from dubio.data.tables import table_of
 from dubio.errors import DubioError
 from dubio.measures import log_mean
+from dubio.model_api import extract, open_artifact, save
 from dubio.models.loading import load
 from dubio.posteriors.base_model import load_host
 from dubio.posteriors.registry import POSTERIORS
 from dubio.posteriors.sampling import Sampler, sample
 from dubio.posteriors.store import load_posterior
 from dubio.scores.registry import sampled_names
-from dubio.workflow.verbs import extract, fit, open_artifact, save, score
 from tiny_classifier import dubio, read_rows, sentences, write_table
 
 pytestmark = pytest.mark.usefixtures("cached")

@@ -5,12 +5,12 @@ import shutil
 
 import pytest
 
+from dubio import api, model_api
 from dubio.adapters.seen import ROWS
 from dubio.data.tables import read_table
 from dubio.errors import DubioError
 from dubio.models.adapter.files import RECORD
 from dubio.models.loading import load
-from dubio.workflow import verbs
 from tiny_classifier import dubio, read_rows, write_table
 
 FEW = ("--methods", "softmax_response")
@@ -71,7 +71,7 @@ def test_hashes_that_were_lost_are_asked_for(cached, adapter):
 def test_a_notebook_is_refused_too(cached, adapter):
     model = load(adapter)
     table = read_table(cached.train, need_labels=True).take(slice(0, 200))
-    fit = verbs.fit(None, verbs.extract(model, table), methods=["softmax_response"])
+    fit = api.fit(None, model_api.extract(model, table), methods=["softmax_response"])
     with pytest.raises(DubioError, match="200 of 200 rows of calibration are also in the adapter's training"):
-        verbs.save(fit, model, adapter, {"calibration": table})
+        model_api.save(fit, model, adapter, {"calibration": table})
     assert not (adapter / "dubio").exists()

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from dubio.adapters.training import TrainingPlan
+from dubio.adapters.plan import TrainingPlan
 from dubio.scores.registry import METHODS
 from tiny_classifier import dubio
 

@@ -7,7 +7,7 @@ import pytest
 from safetensors.numpy import load_file
 from tiny_grid import config, made, run
 
-from dubio.adapters.training import LabelledTexts, TrainingPlan
+from dubio.adapters.plan import LabelledTexts, TrainingPlan
 from dubio.errors import DubioError
 from dubio.posteriors import train_seeds as together
 from dubio.posteriors.engine.engine import StackEngine

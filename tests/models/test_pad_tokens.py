@@ -11,7 +11,8 @@ import transformers as tf
 from tokenizers import processors
 from transformers.trainer_utils import align_special_tokens
 
-from dubio.adapters.training import LabelledTexts, TrainingPlan, train_adapter
+from dubio.adapters.plan import LabelledTexts, TrainingPlan
+from dubio.adapters.trainer import train_adapter
 from dubio.errors import DubioError
 from dubio.models.extraction import Extraction, extract
 from dubio.models.loading import load

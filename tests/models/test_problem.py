@@ -9,7 +9,8 @@ import pytest
 import torch
 import transformers as tf
 
-from dubio.adapters.training import LabelledTexts, TrainingPlan, train_adapter
+from dubio.adapters.plan import LabelledTexts, TrainingPlan
+from dubio.adapters.trainer import train_adapter
 from dubio.models.loading import load
 from models.tiny import CONFIGS, adapter_folder, base_folder, refused, save_adapter, save_base, settings, tokenizer
 

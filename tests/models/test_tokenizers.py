@@ -8,7 +8,8 @@ import pytest
 import transformers as tf
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from dubio.adapters.training import LabelledTexts, train_adapter
+from dubio.adapters.plan import LabelledTexts
+from dubio.adapters.trainer import train_adapter
 from dubio.errors import DubioError
 from dubio.models.extraction import Extraction, extract
 from dubio.models.loading import load

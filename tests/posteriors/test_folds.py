@@ -7,7 +7,7 @@ import pytest
 import torch
 from tiny_runs import CLASSES, PLAN, parameters, rows
 
-from dubio.adapters.training import LabelledTexts
+from dubio.adapters.plan import LabelledTexts
 from dubio.errors import DubioError
 from dubio.models.extraction import Extraction
 from dubio.posteriors.base_model import hashes_of

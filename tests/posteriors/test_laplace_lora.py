@@ -7,7 +7,7 @@ import pytest
 import torch
 from tiny_runs import parameters
 
-from dubio.adapters.training import LabelledTexts
+from dubio.adapters.plan import LabelledTexts
 from dubio.errors import DubioError
 from dubio.models.tokens.batching import pad, tokenize
 from dubio.posteriors.engine.engine import StackEngine

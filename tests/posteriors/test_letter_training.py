@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
+from dubio.adapters.plan import LabelledTexts
 from dubio.adapters.targets import lora_targets
-from dubio.adapters.training import LabelledTexts
 from dubio.data.prompts import PromptTemplate
 from dubio.models.tokens.answer_letters import Choices
 from dubio.posteriors.base_model import load_host

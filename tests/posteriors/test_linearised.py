@@ -5,7 +5,7 @@ import pytest
 import torch
 from test_laplace_lora import ROWS, chosen, jacobian, tiny
 
-from dubio.adapters.training import LabelledTexts
+from dubio.adapters.plan import LabelledTexts
 from dubio.measures import log_mean
 from dubio.models.extraction import Extraction
 from dubio.models.tokens.batching import pad, tokenize

@@ -8,8 +8,8 @@ import pytest
 import torch
 from tokenizers import Tokenizer, normalizers
 
+from dubio.adapters.plan import LabelledTexts
 from dubio.adapters.targets import lora_targets
-from dubio.adapters.training import LabelledTexts
 from dubio.errors import DubioError, ProofError
 from dubio.models.bases.base import load_base
 from dubio.models.extraction import Extraction, extract

@@ -9,8 +9,8 @@ import torch
 from tiny_runs import PLAN, losses_of, parameters, rows, told
 from torch.nn.functional import cross_entropy
 
+from dubio.adapters.plan import TrainingPlan
 from dubio.adapters.targets import lora_targets
-from dubio.adapters.training import TrainingPlan
 from dubio.errors import DubioError
 from dubio.models.bases.base import load_base
 from dubio.models.tokens.batching import pad, tokenize

@@ -7,8 +7,8 @@ import pytest
 import torch
 from tiny_runs import PLAN, parameters, rows
 
+from dubio.adapters.plan import TrainingPlan
 from dubio.adapters.targets import lora_targets
-from dubio.adapters.training import TrainingPlan
 from dubio.models.extraction import Extraction
 from dubio.models.loading import load
 from dubio.models.tokens.batching import pad, tokenize

@@ -5,8 +5,8 @@ import json
 import numpy as np
 import torch
 
+from dubio.adapters.plan import LabelledTexts
 from dubio.adapters.targets import lora_targets
-from dubio.adapters.training import LabelledTexts
 from dubio.posteriors.base_model import load_host
 from dubio.posteriors.training.parameters import LoraParameters, fresh_layers, targets_of
 from dubio.posteriors.training.trainer import StackPlan, _Run

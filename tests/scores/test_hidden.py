@@ -10,7 +10,7 @@ from transformers.models.roberta.modeling_roberta import RobertaClassificationHe
 from dubio.containers import Representations
 from dubio.errors import DubioError
 from dubio.scores.density.ddu import DDU
-from dubio.scores.density.feature_scores import hidden_layers
+from dubio.scores.density.hidden_layers import of as hidden_layers
 from dubio.scores.density.huq import HUQ
 from dubio.scores.density.knn import KNN
 from dubio.scores.density.md import MD

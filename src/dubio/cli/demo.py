@@ -6,7 +6,8 @@ Every stage finds what an earlier, interrupted demo has finished and goes on fro
 import time
 from pathlib import Path
 
-from dubio.adapters.training import TrainingPlan, train_adapter
+from dubio.adapters.plan import TrainingPlan
+from dubio.adapters.trainer import train_adapter
 from dubio.cli import evaluate, fit
 from dubio.cli.common import Session
 from dubio.console import wide_console

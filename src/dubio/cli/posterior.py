@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from dubio.adapters.training import LabelledTexts
+from dubio.adapters.plan import LabelledTexts
 from dubio.cli.common import Session
 from dubio.cli.fit import check_classes
 from dubio.data.splits import check_disjoint

@@ -5,7 +5,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from dubio.adapters.training import TrainingPlan, range_of, train_adapter
+from dubio.adapters.plan import TrainingPlan, range_of
+from dubio.adapters.trainer import train_adapter
 from dubio.data.columns import Columns
 from dubio.data.splits import DROP, check_disjoint, drop_overlap
 from dubio.data.tables import TextTable, read_table

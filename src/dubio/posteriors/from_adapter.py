@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dubio.adapters.training import LabelledTexts
+from dubio.adapters.plan import LabelledTexts
 from dubio.arrays import Int64
 from dubio.containers import Representations
 from dubio.errors import DubioError, ProofError

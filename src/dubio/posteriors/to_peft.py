@@ -14,7 +14,8 @@ from peft import LoraConfig, TaskType, get_peft_model
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from dubio.adapters.training import LabelledTexts, publish_adapter
+from dubio.adapters.plan import LabelledTexts
+from dubio.adapters.trainer import publish_adapter
 from dubio.errors import DubioError
 from dubio.models.adapted import AdaptedModel
 from dubio.models.bases.locating import name_base

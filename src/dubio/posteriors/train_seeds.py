@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from dubio.adapters.training import LabelledTexts, TrainingPlan, check_plan
+from dubio.adapters.plan import LabelledTexts, TrainingPlan, check_plan
 from dubio.files import check_folder, write_json
 from dubio.models.bases.base import check_device
 from dubio.models.tokens.answer_letters import Choices

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from dubio.adapters.plan import LabelledTexts, TrainingPlan, check_plan
 from dubio.adapters.targets import lora_targets
-from dubio.adapters.training import LabelledTexts, TrainingPlan, check_plan
 from dubio.errors import DubioError
 from dubio.files import check_folder
 from dubio.models.adapted import AdaptedModel

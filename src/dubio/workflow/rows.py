@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from dubio.adapters.training import LabelledTexts
+from dubio.adapters.plan import LabelledTexts
 from dubio.data.groups import groups_of
 from dubio.data.tables import TextTable
 from dubio.errors import DubioError

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from dubio.adapters.training import TrainingPlan
+from dubio.adapters.plan import TrainingPlan
 from dubio.errors import DubioError
 from dubio.metrics.evaluation import REFERENCE
 from dubio.posteriors.registry import get_posterior

@@ -19,7 +19,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from dubio.adapters.training import TrainingPlan
+from dubio.adapters.plan import TrainingPlan
 from dubio.data.bundled.packages import minilm_path, smollm2_gguf_path
 from dubio.errors import DubioError
 from dubio.files import sha256_file, sha256_json

@@ -8,7 +8,7 @@ from dataclasses import fields
 from inspect import signature
 from typing import Any, get_type_hints
 
-from dubio.adapters.training import range_of
+from dubio.adapters.plan import range_of
 from dubio.errors import DubioError
 from dubio.posteriors.methods.head_ensemble import fit_heads
 from dubio.posteriors.registry import PosteriorEntry

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dubio.adapters.training import LabelledTexts, TrainingPlan, train_adapter
+from dubio.adapters.plan import LabelledTexts, TrainingPlan
+from dubio.adapters.trainer import train_adapter
 from dubio.containers import Representations
 from dubio.data.groups import repeats
 from dubio.data.tables import TextTable

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from dubio.adapters.training import TrainingPlan
+from dubio.adapters.plan import TrainingPlan
 from dubio.files import sha256_json
 from dubio.posteriors.train_seeds import train_seeds
 from dubio_bench.grid.steps import Step

@@ -28,7 +28,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dubio.adapters.training import LabelledTexts
+from dubio.adapters.plan import LabelledTexts
 from dubio.arrays import Float64
 from dubio.errors import DubioError
 from dubio.models.adapted import AdaptedModel

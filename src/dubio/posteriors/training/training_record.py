@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from dubio.adapters.training import LabelledTexts, TrainingPlan, split_record
+from dubio.adapters.plan import LabelledTexts, TrainingPlan
+from dubio.adapters.trainer import split_record
 from dubio.models.adapted import AdaptedModel
 from dubio.posteriors.training.checkpoint import Progress
 

@@ -12,20 +12,18 @@ decay 0.1, batch 64, gradients clipped at 1, linear decay after 10 % warm-up.
 import shutil
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from peft import LoraConfig, TaskType, get_peft_model
 from transformers import Conv1D, DataCollatorWithPadding, PrinterCallback, Trainer, TrainingArguments, set_seed
 
+from dubio.adapters.plan import LabelledTexts, TrainingPlan, check_plan
 from dubio.adapters.seen import write_rows
 from dubio.adapters.targets import fresh_modules, layers_named, lora_targets, top_indices
-from dubio.arrays import Int64, as_labels
-from dubio.data.texts import hash_rows
 from dubio.errors import DubioError
 from dubio.files import check_folder, open_to_all, sha256_file, sha256_json, write_json, written_by_others
 from dubio.models.adapter.files import RECORD, find_adapter, settings_of
@@ -34,61 +32,6 @@ from dubio.models.bases.locating import name_base
 from dubio.models.tokens.answer_letters import Choices
 from dubio.models.tokens.lengths import truncated_rows, within
 from dubio.safe_reading import FACTS, UnreadableError, read_json, read_object
-
-# Of numbers among the settings of a run, its posterior's too: the least, and what they stay below.
-RANGES: Mapping[str, tuple[float, float]] = {
-    "rank": (1, 2**16), "epochs": (1, 10**6), "batch_size": (1, 10**6), "max_length": (1, 10**6), "dropout": (0, 1),
-    "seed": (0, 2**32), "top_layers": (1, 10**4), "members": (2, 10**4), "learning_rate": (1e-12, 1e3),
-    "deviations": (0, 1000), "beta": (1e-6, 1e6), "eps": (1e-6, 1e3), "log_variance": (-20, 2),
-    "prune_above": (-100, 1e9), "rate": (1e-6, 1),
-}  # fmt: skip
-
-
-def range_of(name: str, whole: bool) -> tuple[float, float]:
-    """The least that a setting may be, and what it stays below. whole: whether it is a whole number."""
-    return RANGES.get(name, (1 if whole else 0, float("inf")))
-
-
-@dataclass(frozen=True)
-class TrainingPlan:
-    """Settings of one run. epochs: the limit; the best epoch by validation accuracy is what is saved.
-
-    precision: `float32`, `bfloat16` (autocast; weights stay float32), or `auto`: bfloat16 where the hardware has it.
-    targets: ends of names of the layers to adapt, with commas (`query,value,output.dense`); None: query, key and value.
-    top_layers: adapt the last so many blocks only; None: all. dropout: inside the adapter. base_dropout: whether the
-    base's own stays on (off is a fifth faster on a CPU).
-    """
-
-    rank: int = 8
-    alpha: int = 16
-    targets: str | None = None
-    top_layers: int | None = None
-    dropout: float = 0.05
-    base_dropout: bool = True
-    learning_rate: float = 5e-4
-    weight_decay: float = 0.1
-    epochs: int = 10
-    batch_size: int = 64
-    max_length: int = 512
-    seed: int = 0
-    device: str = "cpu"
-    precision: str = "auto"
-    show: bool = True
-
-
-@dataclass(frozen=True)
-class LabelledTexts:
-    """Texts (or pairs) with class indices `[N]`, and the hash of their content."""
-
-    texts: Sequence[str]
-    pairs: Sequence[str] | None
-    labels: Int64
-    sha256: str
-
-    @property
-    def rows_hash(self) -> NDArray[np.uint8]:
-        """`[N, 16]` content hash of each row, as tables have them."""
-        return hash_rows(self.texts, self.pairs)
 
 
 def train_adapter(
@@ -193,23 +136,6 @@ def split_record(rows: LabelledTexts, tokenizer: Any, length: int) -> dict[str, 
     """Of a table that was trained on: number of rows, hash, and how many rows are longer than was read."""
     cut = int(truncated_rows(tokenizer, length, rows.texts, rows.pairs).sum())
     return {"rows": len(rows.texts), "sha256": rows.sha256, "truncated": cut}
-
-
-def check_plan(plan: TrainingPlan, labels: Sequence[str], train: LabelledTexts, validation: LabelledTexts) -> None:
-    """Raises DubioError on settings out of range, labels outside the classes, or rows that nothing is learned from."""
-    if plan.precision not in ("auto", "float32", "bfloat16"):
-        raise DubioError(f"unknown precision {plan.precision!r}; choose auto, float32 or bfloat16")
-    for name in ("rank", "alpha", "learning_rate", "epochs", "batch_size", "max_length"):
-        if not getattr(plan, name) > 0:
-            raise DubioError(f"training setting {name} must be above 0, not {getattr(plan, name)}")
-    if not 0 <= plan.dropout < 1:
-        raise DubioError(f"training setting dropout must be at least 0 and below 1, not {plan.dropout}")
-    for name, table in (("training", train), ("validation", validation)):
-        as_labels(table.labels, f"{name} labels", len(table.texts), len(labels))
-    if len(validation.texts) == 0:
-        raise DubioError("there are no validation rows; give at least one")
-    if len(np.unique(train.labels)) < 2:
-        raise DubioError("the training rows are all of one class; give rows of at least two")
 
 
 def _arguments(work: Path, plan: TrainingPlan) -> TrainingArguments:

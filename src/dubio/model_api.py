@@ -1,19 +1,14 @@
-"""The verbs of a notebook: extract, fit, score, evaluate, save. The command line does the same, file to file.
-
-Arrays are enough for all but `extract` and `save`: wrap them by `Representations.of(features, logits, labels)`.
-"""
+"""The verbs that need a model: extract, save, open_artifact. The command line does the same, file to file."""
 
 import warnings
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from dubio.containers import Representations, Scores, check_representations
+from dubio.containers import Representations
 from dubio.data.groups import REPEATS, groups_of
 from dubio.data.tables import as_table
 from dubio.errors import DubioError
-from dubio.fitted import Fitted
 from dubio.measures import log_mean
 from dubio.models.adapted import AdaptedModel
 from dubio.models.extraction import Extraction, extract_to
@@ -21,13 +16,11 @@ from dubio.models.extraction import extract as extract_rows
 from dubio.models.tokens.lengths import TruncatedWarning, told
 from dubio.posteriors.base_model import host_under
 from dubio.posteriors.sampling import sample_both, sampler_of
-from dubio.workflow.evaluation import Evaluation, check_fitted, check_predictions, evaluate, promise
-from dubio.workflow.fitting import Fit, FitPlan, fit_methods
 from dubio.workflow.opening import open_artifact, read_posteriors
 from dubio.workflow.saving import save
 from dubio.workflow.tables import cut_rows
 
-__all__ = ["Evaluation", "evaluate", "extract", "fit", "open_artifact", "promise", "save", "score"]
+__all__ = ["extract", "open_artifact", "save"]
 
 
 def extract(
@@ -73,36 +66,3 @@ def extract(
             found = Representations.of(features, log_mean(log_p), labels, samples=found.samples, mean_of=mean_of)
     found = replace(found, pairs=table.pairs is not None)
     return found if labels is None else replace(found, groups=groups_of(table, groups))
-
-
-def fit(
-    train: Representations | None, calibration: Representations, head: Any = None, *,
-    methods: Sequence[str] | None = None, share: float = 0.5, seed: int = 0, show: bool = False,
-) -> Fit:  # fmt: skip
-    """Fits every method that its inputs allow (or the named ones), recalibrates each, and chooses one.
-
-    head: the classification head, a torch module (features -> logits) such as `model.head`; AdUE needs it.
-    share: of the calibration rows, kept aside for thresholds with a guarantee. What could not be fitted, and why, is
-    in `left_out` of the result. Raises DubioError on too few errors in calibration, missing labels, an unknown method,
-    or methods without softmax_response, which the others have to beat.
-    """
-    given = [("train", train)] if train is not None else []
-    for name, table in [*given, ("calibration", calibration)]:
-        check_representations(table, name)
-    return fit_methods(train, calibration, head, FitPlan(methods, share, seed, show))
-
-
-def score(fitted: Fitted, rows: Representations, method: str | None = None) -> Scores:
-    """Uncertainty and error probability `[N]` by the chosen method, or by the named one.
-
-    Raises DubioError where that method was not fitted.
-    """
-    check_fitted(fitted)
-    check_representations(rows, "rows")
-    name = method or fitted.choice.method
-    if name not in fitted.methods:
-        raise DubioError(f"{name!r} was not fitted; there are: {', '.join(fitted.methods)}")
-    check_predictions(fitted, rows)
-    chosen = fitted.methods[name]
-    uncertainty = chosen.score.score(rows)
-    return Scores.of(name, uncertainty, chosen.recalibrator.predict(uncertainty))
