@@ -106,7 +106,7 @@ def test_a_trained_posterior_goes_all_the_way(trained, tiny, tmp_path, name):
     assert "As systems, each by its own predictions (test)" in done.out
     page = (report / "index.html").read_text()
     assert f"{POSTERIORS[name].title}: mean of its samples" in page
-    costs = page[page.index("What it costs") :]
+    costs = page[page.index("What each method costs") :]
     assert f"<td>{stored.samples}</td>" in costs
     done = dubio("score", adapter, tiny.test, "--output", tmp_path / "out.csv")
     assert done.code == 0, done

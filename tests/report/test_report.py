@@ -88,10 +88,12 @@ def test_printed_figures_are_the_metrics(full):
 def test_what_is_judged_stands_once_among_the_systems(full):
     assert [row.method for row in systems(full)[1]] == ["adapter", "refitted_both"]
     judged = replace(full, model={**full.model, "mean_of": "refitted_both"})
-    assert systems(judged) == ([], [])
+    assert [row.method for row in systems(judged)[1]] == ["refitted_both"]
     other = [replace(m, method="heads") for m in full.metrics if m.metric.startswith("system_")]
     rows = systems(replace(judged, metrics=[*full.metrics, *other]))[1]
-    assert [row.method for row in rows] == ["adapter", "heads"]
+    assert [row.method for row in rows] == ["refitted_both", "heads"]
+    assert rows[0].title == "Refitted head on both (control), by softmax response"
+    assert systems(replace(full, metrics=[m for m in full.metrics if m.method == "adapter"])) == ([], [])
 
 
 def test_suspects_are_the_most_uncertain_rows(full):

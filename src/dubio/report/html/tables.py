@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from dubio.metrics import Metric
-from dubio.metrics.evaluation import REFERENCE
+from dubio.metrics.evaluation import ADAPTER, REFERENCE
 from dubio.metrics.table import BIASED
 from dubio.report.content import Cost, ReportContent
 from dubio.report.words import is_control, p_value, size, title_of
@@ -149,34 +149,23 @@ PRICE = (Column("samples", "samples", ""), Column("ms", "ms per 1,000", ""), Col
 
 
 def systems(content: ReportContent) -> tuple[list[Column], list[Row]]:
-    """The adapter (ranked by softmax response) and every method that changes the predictions; empty without one.
+    """What is judged (ranked by softmax response) and every method that changes the predictions; empty without one.
 
     With samples, milliseconds and bytes where there is a posterior, in the place of the plain ECE.
     """
     priced = any(c.samples for c in content.costs)
     columns = [c for c in SYSTEM if not (priced and c.metric == "ece_equal_width_15")]
-    names = list(
-        dict.fromkeys(
-            m.method
-            for m in content.metrics
-            if m.metric.startswith("system_") and m.method != content.model.get("mean_of")
-        )
-    )
+    judged = content.model.get("mean_of", ADAPTER)
+    names = list(dict.fromkeys(m.method for m in content.metrics if m.metric.startswith("system_")))
     if not names:
         return [], []
-    adapter = [
-        content.find("adapter", c.metric) or content.find(REFERENCE, c.metric) for c in columns
-    ]  # the adapter's own AURC and AUGRC are those of softmax response
+    own = [content.find(ADAPTER, c.metric) or content.find(REFERENCE, c.metric) for c in columns]
+    # AURC and AUGRC of what is judged are those of softmax response
+    whose = "The adapter" if judged == ADAPTER else title_of(judged)
     rows = [
-        Row(
-            "adapter",
-            f"{title_of(content.model['mean_of'])}, by softmax response"
-            if "mean_of" in content.model
-            else "The adapter, by softmax response",
-            tuple(_print(m, c) for m, c in zip(adapter, columns, strict=True)),
-        )
+        Row(judged, f"{whose}, by softmax response", tuple(_print(m, c) for m, c in zip(own, columns, strict=True)))
     ]
-    for name in names:
+    for name in (n for n in names if n != judged):
         cells = tuple(_print(content.find(name, f"system_{c.metric}"), c) for c in columns)
         rows.append(Row(name, title_of(name).replace(" (control)", ""), cells))
     if not priced:
