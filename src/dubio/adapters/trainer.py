@@ -19,11 +19,12 @@ from typing import Any
 import numpy as np
 import torch
 from peft import LoraConfig, TaskType, get_peft_model
-from transformers import Conv1D, DataCollatorWithPadding, PrinterCallback, Trainer, TrainingArguments, set_seed
+from transformers import Conv1D, DataCollatorWithPadding, Trainer, TrainingArguments, set_seed
 
 from dubio.adapters.plan import LabelledTexts, TrainingPlan, check_plan
 from dubio.adapters.seen import write_rows
 from dubio.adapters.targets import fresh_modules, layers_named, lora_targets, top_indices
+from dubio.adapters.watching import watched
 from dubio.errors import DubioError
 from dubio.files import check_folder, open_to_all, sha256_file, sha256_json, write_json, written_by_others
 from dubio.models.adapter.files import RECORD, find_adapter, settings_of
@@ -72,9 +73,7 @@ def train_adapter(
         data_collator=DataCollatorWithPadding(tokenizer),
         compute_metrics=lambda p: {"accuracy": float((np.argmax(p.predictions, axis=1) == p.label_ids).mean())},
     )
-    if not plan.show:
-        trainer.remove_callback(PrinterCallback)  # what transformers puts in place of a progress bar
-    with written_by_others(out):
+    with written_by_others(out), watched(trainer, show=plan.show):
         trainer.train(resume_from_checkpoint=_last_checkpoint(work))
     history = [entry for entry in trainer.state.log_history if "eval_accuracy" in entry]
     record = {
@@ -160,7 +159,7 @@ def _arguments(work: Path, plan: TrainingPlan) -> TrainingArguments:
         bf16=plan.precision == "bfloat16" or (plan.precision == "auto" and has_bfloat16(plan.device)),
         use_cpu=not cuda,
         seed=plan.seed,
-        disable_tqdm=not plan.show,
+        disable_tqdm=True,
         report_to=[],
     )
 
