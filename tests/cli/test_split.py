@@ -214,6 +214,7 @@ def test_rare_labels_go_to_train_and_are_told(tmp_path):
     assert {"once", "twice"} <= set(found["train"].raw_labels.to_pylist())
     assert "note: test has no row of" in done.err
     assert "'once'" in done.err
+    assert "np." not in done.err
 
 
 def test_from_python_any_rows(tmp_path):

@@ -57,11 +57,10 @@ def split_table(
     kept = np.flatnonzero(~taken[group])
     if len(kept) == 0:
         raise DubioError(f"{table.source}: no row is left, as all are in the other tables; give other rows")
-    names, label = np.unique([str(v).strip() for v in table.raw_labels.to_pylist()], return_inverse=True)
+    found_names, label = np.unique([str(v).strip() for v in table.raw_labels.to_pylist()], return_inverse=True)
+    names = found_names.astype(object)  # plain strings, for messages
     if len(np.unique(label[kept])) < 2:
-        raise DubioError(
-            f"{table.source}: all rows are of one label, {str(names[label[kept[0]]])!r}; give rows of several"
-        )
+        raise DubioError(f"{table.source}: all rows are of one label, {names[label[kept[0]]]!r}; give rows of several")
     counts = rows_of(sizes, len(kept), table.source)
     asked = [name for name, count in counts.items() if count]
     wanted, group = [counts[name] for name in asked], np.unique(group[kept], return_inverse=True)[1]
