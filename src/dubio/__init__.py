@@ -69,7 +69,15 @@ def __getattr__(name: str) -> Any:
         return version("dubio")
     if name not in _HOMES:
         raise AttributeError(f"module 'dubio' has no attribute {name!r}")
-    return getattr(import_module(f"dubio.{_HOMES[name]}"), name)
+    try:
+        return getattr(import_module(f"dubio.{_HOMES[name]}"), name)
+    except ModuleNotFoundError as error:
+        from dubio.extras import lacking
+
+        message = lacking(error)
+        if message is None:
+            raise
+        raise ImportError(f"dubio.{name}: {message}", name=error.name) from error
 
 
 def __dir__() -> list[str]:

@@ -15,6 +15,7 @@ from dubio.cli.output import lasting_output
 from dubio.cli.preparing import tables
 from dubio.cli.stopping import EXIT_CODE, how_to_go_on
 from dubio.errors import DubioError
+from dubio.extras import lacking
 from dubio.showing import plain_utf8, tell
 
 UsageError: Any = typer.BadParameter.__mro__[1]  # click's, which typer may bring along under a name of its own
@@ -330,6 +331,11 @@ def _main() -> None:
         print(end="", flush=True)  # a disk that is full is told now
     except DubioError as error:
         _refuse(str(error))
+    except ModuleNotFoundError as error:
+        message = lacking(error)
+        if message is None:
+            raise
+        _refuse(message)
     except (KeyboardInterrupt, typer.Abort) as error:
         if isinstance(error, typer.Abort) and not isinstance(error.__cause__, KeyboardInterrupt):
             _refuse("aborted", code=1)

@@ -17,6 +17,7 @@ from dubio.metrics.evaluation import REFERENCE
 from dubio.posteriors.registry import get_posterior
 from dubio.posteriors.trained import MEMBERS, PosteriorPlan
 from dubio.scores.registry import METHODS, get_method, is_method, sampled_names
+from dubio_bench.grid.safe_yaml import read_yaml
 from dubio_bench.grid.validation import check_plan, check_settings, twice, whole_or_share
 from dubio_bench.grid.yaml_reader import in_words, meant
 
@@ -280,10 +281,6 @@ def variant_of(name: str, options: Mapping[str, Any]) -> Any:
 
 def read_config(path: Path) -> Grid:
     """The grid in a YAML file; raises DubioError, one line, on what cannot be read or means nothing."""
-    try:
-        from dubio_bench.grid.safe_yaml import read_yaml
-    except ImportError as error:
-        raise DubioError("dubio bench needs PyYAML: pip install 'dubio[bench]'") from error
     found = read_yaml(path)
     if not isinstance(found, dict):
         raise DubioError(f"{path} is not a config: it must hold name, about, models, data and seeds")
