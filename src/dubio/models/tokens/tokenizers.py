@@ -66,7 +66,7 @@ def find_tokenizer(base: str, source: tuple[str, Mapping[str, Any]], folder: Pat
             found = AutoTokenizer.from_pretrained(where, **more, trust_remote_code=False)
         lack = lack_of(found)
     except Exception as error:
-        if Path(where).is_dir() and not any(path for name in _VOCABULARIES for path in Path(where).glob(name)):
+        if "gguf_file" not in more and Path(where).is_dir() and not _has_vocabulary(Path(where)):
             raise DubioError(f"{base} holds no whole tokenizer: its vocabulary is not there; {_REMEDY}") from error
         raise DubioError(
             f"cannot load the base model {base}: its tokenizer is damaged or not there ({reason_of(error)}); {_REMEDY}"
@@ -76,6 +76,10 @@ def find_tokenizer(base: str, source: tuple[str, Mapping[str, Any]], folder: Pat
     if folder is not None:
         _take_over(found, half, folder, base)
     return found
+
+
+def _has_vocabulary(folder: Path) -> bool:
+    return any(path for name in _VOCABULARIES for path in folder.glob(name))
 
 
 def lack_of(tokenizer: Any) -> str | None:
