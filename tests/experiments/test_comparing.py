@@ -1,5 +1,7 @@
 """Ranks, paired intervals, Holm and the critical difference, each against a slow computation or a printed table."""
 
+from xml.etree import ElementTree
+
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
@@ -7,6 +9,7 @@ from sklearn.metrics import roc_auc_score
 from dubio.errors import DubioError
 from dubio.metrics.evaluation import ADAPTER
 from dubio_bench.results.cell_result import Outcome, dense_ranks
+from dubio_bench.results.export import critical_difference
 from dubio_bench.results.statistics import Difference, _means, compare, holm
 from dubio_bench.results.tables import _note
 
@@ -166,3 +169,10 @@ def test_cliques_join_what_does_not_differ():
     assert [set(clique) for clique in found.cliques()] == [{"m0", "m1"}, {"m2", "m3"}]
     assert compare(planted(columns=1), "error_roc_auc", draws=0).critical_difference() is None
     assert compare(planted(columns=1), "error_roc_auc", draws=0).cliques() == []
+
+
+@pytest.mark.parametrize("name", ["$", "a$b$c$", r"$\frac{1}{0}$", r"$\undefined$", "$$", r"\$", "a_b^c"])
+def test_dollars_in_names_are_no_mathematics(name):
+    found = compare(planted(columns=3), "error_roc_auc", draws=0)
+    drawn = critical_difference(found, [name] * len(found.methods))
+    assert ElementTree.fromstring(drawn) is not None

@@ -15,13 +15,20 @@ from dubio.scores.registry import METHODS
 CLASSES, WIDTH = 3, 12
 PRECISIONS = ("float32", "bfloat16")
 SMALL = {
-    "adue:AdUE": {"learning_rates": (3e-2, 1e-3), "epochs": (5,), "alphas": (0.0,), "betas": (1e-2,), "batch_size": 64},
-    "rde:RDE": {"rows": 200},
-    "refitted_head:RefittedHead": {"strengths": (1e-3, 1e-1)},
-    "anchored_probe:AnchoredProbe": {"ridges": (1.0, 0.03, 1e-3)},
+    "AdUE": {"learning_rates": (3e-2, 1e-3), "epochs": (5,), "alphas": (0.0,), "betas": (1e-2,), "batch_size": 64},
+    "RDE": {"rows": 200},
+    "RefittedHead": {"strengths": (1e-3, 1e-1)},
+    "AnchoredProbe": {"ridges": (1.0, 0.03, 1e-3)},
 }
 _AXES = np.linalg.qr(np.random.default_rng(7).normal(size=(WIDTH, WIDTH)))[0]
 _MEANS, _TELLTALE = 3.0 * _AXES[:CLASSES], 1.5 * _AXES[CLASSES]
+
+
+def class_of(method):
+    return method.target.partition(":")[2]
+
+
+assert {*SMALL} <= {class_of(method) for method in METHODS.values()}
 
 
 def as_bfloat16(values):
@@ -76,7 +83,7 @@ def tables(precision="float32"):
 def small(name, head=None):
     """The registered method, unfitted, with a small grid."""
     method = METHODS[name]
-    return method.build(head=head or linear_head(), **SMALL.get(method.target, {}))
+    return method.build(head=head or linear_head(), **SMALL.get(class_of(method), {}))
 
 
 @cache

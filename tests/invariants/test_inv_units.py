@@ -9,7 +9,7 @@ starting point is compared. Scores of the logits alone never look at features.
 import numpy as np
 import pytest
 import torch
-from invariant_cases import linear_head, small, tables
+from invariant_cases import class_of, linear_head, small, tables
 from scipy.stats import spearmanr
 from torch import nn
 
@@ -17,7 +17,7 @@ from dubio.containers import Representations
 from dubio.scores.registry import METHODS
 
 MAPS = [(2.0**-12, 0.0), (2.0**-40, 0.0), (2.0**10, 0.0), (1.0, 64.0), (-4.0, 16.0), (3.7, -2.3)]
-ADUE = [name for name, method in METHODS.items() if method.target == "adue:AdUE"]
+ADUE = [name for name, method in METHODS.items() if class_of(method) == "AdUE"]
 NORMALISED = [name for name, method in METHODS.items() if method.options.get("normalize")]
 
 

@@ -113,8 +113,9 @@ def critical_difference(found: Comparison, names: Sequence[str]) -> str | None:
         rank, side = found.ranks[method], 0.9 if left else last + 0.1
         axes.plot([rank, rank, side], [0, height, height], color="black", linewidth=0.6)
         axes.text(
-            side, height, f"{shown[method]} ({rank:.1f})", ha="right" if left else "left", va="center", fontsize=7
-        )
+            side, height, f"{shown[method]} ({rank:.1f})", ha="right" if left else "left", va="center", fontsize=7,
+            parse_math=False,
+        )  # fmt: skip
     out = io.StringIO()
     figure.savefig(out, format="svg", bbox_inches="tight", metadata={"Date": None})
     text = out.getvalue()
