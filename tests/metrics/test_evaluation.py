@@ -45,7 +45,7 @@ def test_a_coverage_of_all_rows_has_no_interval_where_luck_may_have_made_it(wron
         "softmax_response", "coverage_at_risk_10"]  # fmt: skip
     assert row.value == 1
     assert (row.low is not None, row.why is None) == (shown, shown)
-    assert shown or "by luck that no more than 10% of all rows are wrong" in row.why
+    assert shown or "with fewer than 100 wrong rows that may be luck" in row.why
 
 
 def test_every_row_equals_its_metric(case):

@@ -193,7 +193,8 @@ def _rough(on: Judged, name: str, value: float, rows: int) -> str | None:
         return on.kinds.too_few(FEWEST_FLAGGED, 1)
     if value == 1 and on.kinds.counts()[0] < FEWEST_FLAGGED and _highest(on) >= RISKS[name]:
         return (
-            f"it may be by luck that no more than {RISKS[name]:.0%} of all rows are wrong, and the interval hangs on it"
+            f"no interval holds: at most {RISKS[name]:.0%} of these rows are wrong, but with fewer than "
+            f"{FEWEST_FLAGGED} wrong rows that may be luck"
         )
     under = RISKS[name] * value * rows * (int(on.kinds.unit.max()) + 1) / rows  # rows that repeat count once
     if under >= FEWEST_UNDER:

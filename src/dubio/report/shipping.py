@@ -44,7 +44,7 @@ def _head(content: ReportContent, head: Metric, own: Metric) -> str:
         )
     return (
         f"{what[0].upper()}{what[1:]} takes the classifier from {100 * own.number:.1f} to {percent(head.number)} "
-        f"right. Mend the classifier before its doubt: {ways}."
+        f"right. Improve the classifier before its uncertainty: {ways}."
     )
 
 
